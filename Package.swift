@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .treatAllWarnings(as: .error),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
+  .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let package = Package(
+  name: "apus",
+  products: [
+    .library(name: "Apus", targets: ["Apus"]),
+    .executable(name: "apus", targets: ["ApusCLI"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+  ],
+  targets: [
+    // Shared by both stems.
+    module("ApusCore"),
+    // Runtime stem.
+    module("ApusPlan", ["ApusCore"]),
+    .target(name: "CApusHost"),
+    module("ApusRuntime", ["ApusCore", "ApusPlan"]),
+    module("ApusCPUDevice", ["ApusCore", "ApusPlan", "ApusRuntime", "CApusHost"]),
+    // Compiler stem.
+    module("ApusKernel", ["ApusCore"]),
+    module("ApusGraph", ["ApusCore", "ApusKernel"]),
+    module("ApusOps", ["ApusCore", "ApusKernel", "ApusGraph"]),
+    module(
+      "ApusImport",
+      [
+        "ApusCore", "ApusKernel", "ApusGraph", "ApusOps",
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ]),
+    module("ApusCompiler", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime"]),
+    module(
+      "ApusCPUTarget",
+      ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"]),
+    // Where the stems meet.
+    module(
+      "Apus",
+      [
+        "ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport",
+        "ApusCompiler", "ApusCPUTarget",
+      ]),
+    .executableTarget(
+      name: "ApusCLI",
+      dependencies: [
+        "Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+    tests("ApusCoreTests", ["ApusCore"]),
+  ]
+)
