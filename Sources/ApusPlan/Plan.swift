@@ -1,0 +1,321 @@
+public import ApusCore
+
+/// A compiled model: constants, kernel images, steps and what must be known to run them.
+///
+/// A plan is a plain value. It names buffers by slot and sizes by ``Dim``; offsets and addresses exist only once a
+/// context has bound the plan to shapes.
+public struct Plan: Sendable {
+  public var name: String
+  /// What the model file said of itself (producer, labels, …).
+  public var metadata: [String: String]
+  public var fingerprint: Fingerprint
+  /// Symbols of the inputs' shapes, each bound by the shapes of a call.
+  public var shapeSymbols: [Symbol]
+  /// Symbols that steps set while running (data-dependent sizes).
+  public var runSymbols: [Symbol]
+  public var inputs: [Binding]
+  public var outputs: [Binding]
+  public var slots: [Slot]
+  public var images: [KernelImage]
+  /// Names of the functions that launches refer to by index, with the image that holds each.
+  public var functions: [KernelFunction]
+  public var steps: [Step]
+  public var profiles: [Profile]
+  /// Constants, 256-byte aligned, equal bytes once. Borrowed from the file's mapping when loaded.
+  package var constants: ConstantSection
+
+  package init(name: String, fingerprint: Fingerprint) {
+    self.name = name
+    self.fingerprint = fingerprint
+    metadata = [:]
+    shapeSymbols = []
+    runSymbols = []
+    inputs = []
+    outputs = []
+    slots = []
+    images = []
+    functions = []
+    steps = []
+    profiles = []
+    constants = ConstantSection()
+  }
+}
+
+/// An input or output of the model.
+public struct Binding: Sendable {
+  public var name: String
+  public var type: ValueType
+  /// Index of the slot that holds it.
+  public var slot: Int
+
+  public init(name: String, type: ValueType, slot: Int) {
+    self.name = name
+    self.type = type
+    self.slot = slot
+  }
+}
+
+/// A place for one tensor (or container) of a run.
+public struct Slot: Sendable {
+  public enum Storage: Sendable, Hashable {
+    /// The caller's memory for input or output `index`.
+    case input(Int)
+    case output(Int)
+    /// Bytes of the constants section.
+    case constant(offset: Int)
+    /// The context's arena; the offset is planned when shapes are bound.
+    case arena
+    /// A part of another slot's memory, from a byte offset.
+    case view(of: Int, byteOffset: Dim)
+    /// A buffer of its own that grows as needed, because its size is known only while running.
+    case grown
+    /// A host value: sequence, optional or strings.
+    case object
+  }
+
+  public var name: String
+  public var type: ValueType
+  public var storage: Storage
+  /// First and last step, counting nested steps in order of listing, between which the bytes must stay untouched; views extend
+  /// the life of what they look at. Meaningful for `arena` only.
+  public var firstStep: Int
+  public var lastStep: Int
+
+  public init(name: String, type: ValueType, storage: Storage, firstStep: Int = 0, lastStep: Int = 0) {
+    self.name = name
+    self.type = type
+    self.storage = storage
+    self.firstStep = firstStep
+    self.lastStep = lastStep
+  }
+}
+
+/// Something the runtime does, with what is needed to explain it.
+public struct Step: Sendable {
+  public indirect enum Action: Sendable {
+    case launch(Launch)
+    /// Copies the bytes of one slot into another of equal type; a container is assigned.
+    case copy(from: Int, to: Int)
+    case host(HostCall)
+    /// Sets run symbols from the elements of an integer tensor.
+    case bind(slot: Int, symbols: [String])
+    /// Runs one of two step lists, by the bool scalar in a slot.
+    case branch(condition: Int, then: [Step], else: [Step])
+    case loop(Loop)
+  }
+
+  public var action: Action
+  /// What the step is called in tables: the anchor operation and its source.
+  public var name: String
+  /// Paths of the model's nodes it computes.
+  public var sources: [String]
+  /// How it is computed: `gemm 12x32`, `loops`, `host`.
+  public var tactic: String
+  /// Arithmetic operations, and bytes read and written, of one run.
+  public var work: Dim
+  public var traffic: Dim
+
+  public init(
+    _ action: Action, name: String, sources: [String] = [], tactic: String, work: Dim = 0, traffic: Dim = 0
+  ) {
+    self.action = action
+    self.name = name
+    self.sources = sources
+    self.tactic = tactic
+    self.work = work
+    self.traffic = traffic
+  }
+}
+
+/// A kernel call over virtual blocks.
+public struct Launch: Sendable {
+  /// Index into ``Plan/functions``.
+  public var function: Int
+  /// Slots in the order of the kernel's buffers.
+  public var buffers: [Int]
+  /// Integer arguments, evaluated when shapes are bound.
+  public var parameters: [Dim]
+  /// Number of virtual blocks; 0 runs nothing.
+  public var blocks: Dim
+  /// Scratch bytes that each thread working on the launch needs.
+  public var scratchBytes: Dim
+
+  public init(function: Int, buffers: [Int], parameters: [Dim], blocks: Dim, scratchBytes: Dim) {
+    self.function = function
+    self.buffers = buffers
+    self.parameters = parameters
+    self.blocks = blocks
+    self.scratchBytes = scratchBytes
+  }
+}
+
+/// An operation computed by its host implementation, named as in graph text.
+public struct HostCall: Sendable {
+  public var operation: String
+  /// The attributes in graph text, sizes as ``Dim`` text that is evaluated before the call.
+  public var attributes: String
+  public var inputs: [Int]
+  public var outputs: [Int]
+  /// Run symbols set by the call: after it, dim `axis` of output `output` is the symbol's value.
+  public var boundSymbols: [String]
+
+  public init(operation: String, attributes: String, inputs: [Int], outputs: [Int], boundSymbols: [String]) {
+    self.operation = operation
+    self.attributes = attributes
+    self.inputs = inputs
+    self.outputs = outputs
+    self.boundSymbols = boundSymbols
+  }
+}
+
+/// A loop over compiled steps, in the manner of ONNX Loop and Scan.
+public struct Loop: Sendable {
+  /// A value handed from one iteration to the next: `initial` is copied to `current` before the first iteration, and
+  /// `next` to `current` after each.
+  public struct Carried: Sendable {
+    public var initial: Int
+    public var current: Int
+    public var next: Int
+    /// Receives the final value.
+    public var result: Int?
+
+    public init(initial: Int, current: Int, next: Int, result: Int?) {
+      self.initial = initial
+      self.current = current
+      self.next = next
+      self.result = result
+    }
+  }
+
+  /// A value that every iteration adds a slice to along a new first axis: `element` goes to row i of `stacked`.
+  public struct Stacked: Sendable {
+    public var element: Int
+    public var stacked: Int
+
+    public init(element: Int, stacked: Int) {
+      self.element = element
+      self.stacked = stacked
+    }
+  }
+
+  /// A value of which iteration i reads row i into `element`.
+  public struct Sliced: Sendable {
+    public var source: Int
+    public var element: Int
+
+    public init(source: Int, element: Int) {
+      self.source = source
+      self.element = element
+    }
+  }
+
+  /// Slots of the i64 trip count and of the bool initial condition, where given.
+  public var tripCount: Int?
+  /// The trip count when it is a size.
+  public var tripDim: Dim?
+  public var condition: Int?
+  /// Slots the body reads the iteration number and the condition from, where it does.
+  public var iteration: Int?
+  public var bodyCondition: Int?
+  /// Slot of the condition that the body computes.
+  public var nextCondition: Int?
+  public var carried: [Carried]
+  public var stacked: [Stacked]
+  public var sliced: [Sliced]
+  /// Symbol that receives the number of iterations done.
+  public var countSymbol: String?
+  public var body: [Step]
+
+  public init(body: [Step]) {
+    carried = []
+    stacked = []
+    sliced = []
+    self.body = body
+  }
+}
+
+/// Compiled code for one target, as the device loads it.
+public struct KernelImage: Sendable {
+  /// `x86-64-v4`, `sm_90a`, …
+  public var target: String
+  public var bytes: [UInt8]
+
+  public init(target: String, bytes: [UInt8]) {
+    self.target = target
+    self.bytes = bytes
+  }
+}
+
+public struct KernelFunction: Sendable, Hashable {
+  public var image: Int
+  public var symbol: String
+
+  public init(image: Int, symbol: String) {
+    self.image = image
+    self.symbol = symbol
+  }
+}
+
+/// Ranges of the shape symbols an engine is built for, with the sizes it is tuned at.
+public struct Profile: Sendable, Hashable {
+  public struct Range: Sendable, Hashable {
+    public var symbol: String
+    public var min: Int
+    public var opt: Int
+    public var max: Int
+
+    public init(symbol: String, min: Int, opt: Int, max: Int) {
+      self.symbol = symbol
+      self.min = min
+      self.opt = opt
+      self.max = max
+    }
+  }
+
+  public var name: String
+  public var ranges: [Range]
+
+  public init(name: String, ranges: [Range]) {
+    self.name = name
+    self.ranges = ranges
+  }
+}
+
+/// What an engine needs of the machine that runs it and of the program that reads it.
+public struct Fingerprint: Sendable, Hashable {
+  /// Version of the file format.
+  public var format: Int
+  /// Version of the compiler that wrote it.
+  public var compiler: String
+  /// `cpu`, `cuda`.
+  public var backend: String
+  /// Instruction-set level or architecture, and the features beyond it that code was compiled for.
+  public var target: String
+  public var features: [String]
+
+  public init(format: Int, compiler: String, backend: String, target: String, features: [String]) {
+    self.format = format
+    self.compiler = compiler
+    self.backend = backend
+    self.target = target
+    self.features = features
+  }
+}
+
+/// The constants of a plan as one block of bytes: owned while building, borrowed from a mapped file when loaded.
+package struct ConstantSection: Sendable {
+  package private(set) var storage: HostStorage
+  package private(set) var byteCount: Int
+
+  package init() {
+    storage = HostStorage(byteCount: 0)
+    byteCount = 0
+  }
+
+  package init(storage: HostStorage, byteCount: Int) {
+    self.storage = storage
+    self.byteCount = byteCount
+  }
+
+  package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: storage.base, count: byteCount) }
+}
