@@ -156,7 +156,7 @@ public struct HostCall: Sendable {
   public var attributes: String
   public var inputs: [Int]
   public var outputs: [Int]
-  /// Run symbols set by the call: after it, dim `axis` of output `output` is the symbol's value.
+  /// Run symbols set by the call: each is a dim of some output slot's type, and takes that dim's real size.
   public var boundSymbols: [String]
 
   public init(operation: String, attributes: String, inputs: [Int], outputs: [Int], boundSymbols: [String]) {
