@@ -63,5 +63,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     tests("ApusCoreTests", ["ApusCore"]),
+    tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
+    tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
   ]
 )

@@ -83,8 +83,11 @@ package struct Attributes: Hashable, Sendable, ExpressibleByDictionaryLiteral {
   }
 
   package func strings(_ name: String) throws(GraphError) -> [String] {
-    if case .strings(let values)? = self[name] { return values }
-    throw missing(name, "a list of strings")
+    switch self[name] {
+    case .strings(let values)?: return values
+    case .ints(let values)? where values.isEmpty: return []
+    default: throw missing(name, "a list of strings")
+    }
   }
 
   package func dims(_ name: String) throws(GraphError) -> [Dim] {

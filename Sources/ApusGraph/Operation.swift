@@ -34,6 +34,12 @@ package protocol Operation: Sendable {
   /// Sub-graphs (branches, loop bodies). Their inputs are the node's operands that follow the operation's own.
   var bodies: [Graph] { get }
 
+  /// The operation with other sub-graphs: how the text form and the passes put bodies into an operation.
+  func with(bodies: [Graph]) throws(GraphError) -> any Operation
+
+  /// Uses that every implementation is tested on; at least one for each name the type serves.
+  static var samples: [Sample] { get }
+
   /// Whether equal operands always give equal results; false for random operations.
   var isPure: Bool { get }
 
@@ -46,6 +52,11 @@ extension Operation {
   package var boundSymbols: [Symbol] { [] }
   package func dims(_ x: [[Dim]?], _ types: [TensorType]) -> [[Dim]?]? { nil }
   package var bodies: [Graph] { [] }
+  package func with(bodies: [Graph]) throws(GraphError) -> any Operation {
+    if bodies.isEmpty { return self }
+    throw GraphError("APUS-G-0012", "\(name) has no bodies, \(bodies.count) given")
+  }
+  package static var samples: [Sample] { [] }
   package var isPure: Bool { true }
   package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim {
     Dim.sum(results.compactMap { $0.tensor?.elementCount })
@@ -88,9 +99,12 @@ extension TensorOperation {
 
 /// The operations that can be named in text and in files: one dictionary from name to type.
 package struct Catalogue: Sendable {
+  /// A type and the operation names that it serves.
+  package typealias Entry = (names: [String], type: any Operation.Type)
+
   private let types: [String: any Operation.Type]
 
-  package init(_ families: [[(names: [String], type: any Operation.Type)]]) {
+  package init(_ families: [[Entry]]) {
     var types: [String: any Operation.Type] = [:]
     for entry in families.joined() {
       for name in entry.names {
@@ -102,6 +116,8 @@ package struct Catalogue: Sendable {
   }
 
   package var names: [String] { types.keys.sorted() }
+
+  package func type(_ name: String) -> (any Operation.Type)? { types[name] }
 
   package func make(_ name: String, _ attributes: Attributes) throws(GraphError) -> any Operation {
     guard let type = types[name] else {
