@@ -87,7 +87,9 @@ extension HostTensor {
 
   public static func strides(of shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
-    for axis in shape.indices.dropLast().reversed() { strides[axis] = strides[axis + 1] * shape[axis + 1] }
+    for axis in shape.indices.dropLast().reversed() {
+      strides[axis] = saturatingMultiply(strides[axis + 1], shape[axis + 1])
+    }
     return strides
   }
 

@@ -63,13 +63,14 @@ public struct HostTensor: Sendable {
 
   /// Copies `elements`, whose size must be the dtype's (`Float` for f32, `Int64` for i64, …).
   public init<Element: BitwiseCopyable>(_ dtype: DType, _ shape: [Int], elements: [Element]) {
-    precondition(MemoryLayout<Element>.stride == dtype.byteCount && elements.count == shape.reduce(1, *))
+    precondition(
+      MemoryLayout<Element>.stride == dtype.byteCount && elements.count == shape.reduce(1, saturatingMultiply))
     self.init(dtype, shape) { bytes in elements.withUnsafeBytes { bytes.copyMemory(from: $0) } }
   }
 
   /// The same elements under another shape of equal element count.
   public func reshaped(_ shape: [Int]) -> HostTensor {
-    precondition(shape.reduce(1, *) == elementCount)
+    precondition(shape.reduce(1, saturatingMultiply) == elementCount)
     return HostTensor(dtype: dtype, shape: shape, storage: storage, byteOffset: byteOffset, strings: strings)
   }
 

@@ -53,9 +53,10 @@ extension Operation {
     return results
   }
 
-  /// Refuses sizes that no reference should be asked to compute: negative ones and more than 2^31 elements.
+  /// Refuses sizes that no reference should be asked to compute: negative ones and more than 2^31 elements (zeros not
+  /// counted, so that strides stay sane).
   func checkSize(_ shape: [Int]) throws(EvaluationError) {
-    let count = shape.reduce(1, saturatingMultiply)
+    let count = shape.lazy.filter { $0 != 0 }.reduce(1, saturatingMultiply)
     if count > 1 << 31 || shape.contains(where: { $0 < 0 }) {
       throw evaluationError("APUS-V-0003", "a result of shape \(shape) is beyond what can be evaluated")
     }
@@ -70,5 +71,12 @@ extension TensorOperation {
       throw evaluationError("APUS-V-0004", "one result is expected, \(types.count) inferred")
     }
     return types[0]
+  }
+}
+
+extension HostTensor {
+  /// A tensor without elements.
+  static func empty(_ dtype: DType, _ shape: [Int]) -> HostTensor {
+    dtype == .string ? HostTensor(strings: [], shape: shape) : HostTensor(dtype, shape)
   }
 }

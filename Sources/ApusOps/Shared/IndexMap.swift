@@ -2,6 +2,7 @@
 enum IndexMap {
   /// `offset + Σ coordinate · stride` for every coordinate of `shape`.
   static func strided(shape: [Int], strides: [Int], offset: Int = 0) -> [Int] {
+    if shape.contains(0) { return [] }
     var indices = [offset]
     for (size, stride) in zip(shape, strides) where size != 1 {
       var next: [Int] = []
