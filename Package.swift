@@ -49,20 +49,26 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"]),
     // Where the stems meet.
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(
       "Apus",
       [
         "ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport",
-        "ApusCompiler", "ApusCPUTarget",
+        "ApusCompiler", "ApusCPUTarget", "CZlib",
       ]),
+    module("ApusTesting", ["Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusImport", "ApusCompiler"]),
     .executableTarget(
       name: "ApusCLI",
       dependencies: [
         "Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler",
+        "ApusTesting",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
     tests("ApusCoreTests", ["ApusCore"]),
+    tests("ApusTests", ["Apus", "ApusCore"]),
+    tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
+    tests("ApusCLITests", ["ApusCLI", "ApusCore", "ApusPlan"]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
   ]

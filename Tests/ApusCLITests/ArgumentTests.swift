@@ -1,0 +1,72 @@
+import ApusCore
+import ApusPlan
+import Testing
+
+@testable import ApusCLI
+
+@Suite struct ShapeArgumentTests {
+  private let inputs: [(name: String, type: ValueType)] = [
+    ("images", .tensor(TensorType(.f32, [Dim(Symbol("N")), 3, Dim(Symbol("H", Interval(32, 640)))]))),
+    ("a=b", .tensor(TensorType(.i64, []))),
+    ("list", .sequence(.tensor(TensorType(.f32, [])))),
+  ]
+
+  @Test func namesMayHoldEqualSigns() throws {
+    let shapes = try ShapeArguments(["images=2x3x64", "a=b="], inputs: inputs)
+    #expect(shapes["images"] == [2, 3, 64])
+    #expect(shapes["a=b"] == [])
+    #expect(shapes["other"] == nil)
+  }
+
+  @Test func allMistakesAreReportedTogether() {
+    let arguments = [
+      "images", "image=1x3x64", "images=1x4x64", "images=1x3", "images=1x3x9", "images=1x3x-4", "list=1", "=1",
+      "images=1xx2", "images=1x3x99999999999999999999",
+    ]
+    let error = #expect(throws: UsageError.self) { try ShapeArguments(arguments, inputs: inputs) }
+    let codes = error?.problems.map(\.code)
+    #expect(
+      codes == [
+        "APUS-C-0001", "APUS-C-0002", "APUS-C-0005", "APUS-C-0003", "APUS-C-0003", "APUS-C-0001", "APUS-C-0004",
+        "APUS-C-0001", "APUS-C-0001", "APUS-C-0001",
+      ])
+    #expect(error?.problems[1].hint == "Did you mean 'images'?")
+  }
+
+  @Test func rankIsChecked() {
+    let error = #expect(throws: UsageError.self) { try ShapeArguments(["images=1x3"], inputs: inputs) }
+    #expect(error?.problems.map(\.code) == ["APUS-C-0004"])
+  }
+}
+
+@Suite struct ProfileArgumentTests {
+  private let symbols = [Symbol("seq"), Symbol("batch")]
+
+  @Test func ranges() throws {
+    let profiles = try ProfileArguments.parse(
+      ["decode: seq=1", "prefill: seq=1..512@256, batch=2..4", "seq=8"], symbols: symbols)
+    #expect(profiles.map(\.name) == ["decode", "prefill", "profile2"])
+    #expect(profiles[0].ranges == [.init(symbol: "seq", min: 1, opt: 1, max: 1)])
+    #expect(
+      profiles[1].ranges == [
+        .init(symbol: "seq", min: 1, opt: 256, max: 512), .init(symbol: "batch", min: 2, opt: 4, max: 4),
+      ])
+  }
+
+  @Test(arguments: [
+    ("a: seq", "APUS-C-0010"), ("a:", "APUS-C-0010"), ("a: seq=x", "APUS-C-0010"), ("a: seq=1..2@", "APUS-C-0010"),
+    ("a: sq=1", "APUS-C-0011"), ("a: seq=1, seq=2", "APUS-C-0011"), ("a: seq=4..2@3", "APUS-C-0012"),
+    ("a: seq=1..4@9", "APUS-C-0012"), ("a: seq=-1..4@2", "APUS-C-0012"),
+  ])
+  func mistakes(argument: String, code: String) {
+    let error = #expect(throws: UsageError.self) { try ProfileArguments.parse([argument], symbols: symbols) }
+    #expect(error?.problems.map(\.code) == [code])
+  }
+
+  @Test func mistakesOfSeveralProfilesComeTogether() {
+    let error = #expect(throws: UsageError.self) {
+      try ProfileArguments.parse(["a: sq=1", "a: batch=x"], symbols: symbols)
+    }
+    #expect(error?.problems.map(\.code) == ["APUS-C-0011", "APUS-C-0013", "APUS-C-0010"])
+  }
+}
