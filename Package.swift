@@ -16,6 +16,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
+/// Kernel templates travel inside the binary.
+func kernelTexts(_ names: [String]) -> [Resource] { names.map { .embedInCode("Kernels/\($0).h") } }
+
 let package = Package(
   name: "apus",
   products: [
@@ -47,7 +50,10 @@ let package = Package(
     module("ApusCompiler", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime"]),
     module(
       "ApusCPUTarget",
-      ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"]),
+      ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
+      resources: kernelTexts([
+        "prelude", "math", "scalar", "gemm", "conv", "conv_transpose", "depthwise", "pool", "undef",
+      ])),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(

@@ -77,7 +77,7 @@ private struct DimParser {
     let word = String(decoding: text[start..<position], as: UTF8.self)
     if let number = Int(word) { return Dim(number) }
     if Self.isDigit(text[start]) { throw error("a name that does not start with a digit") }
-    if (word == "min" || word == "max"), take("(") {
+    if word == "min" || word == "max", take("(") {
       let a = try sum(depth: depth + 1)
       if !take(",") { throw error("','") }
       let b = try sum(depth: depth + 1)

@@ -170,7 +170,8 @@ extension Dim {
   public func dividedExactly(by divisor: Dim) -> Dim? {
     if let d = divisor.constantValue {
       guard d != 0, constant % d == 0, terms.allSatisfy({ $0.coefficient % d == 0 }) else { return nil }
-      return Dim(constant: constant / d, terms: terms.map { Term(coefficient: $0.coefficient / d, factors: $0.factors) })
+      return Dim(
+        constant: constant / d, terms: terms.map { Term(coefficient: $0.coefficient / d, factors: $0.factors) })
     }
     guard let lead = divisor.terms.max(by: { $0.factors.count < $1.factors.count }) else { return nil }
     var rest = self
@@ -356,6 +357,30 @@ extension Dim {
     case quotient(Dim, Dim)
     case minimum(Dim, Dim)
     case maximum(Dim, Dim)
+
+    package var dim: Dim {
+      switch self {
+      case .symbol(let symbol): Dim(symbol)
+      case .quotient(let a, let b): Dim(atom: .quotient(a, b))
+      case .minimum(let a, let b): Dim(atom: .minimum(a, b))
+      case .maximum(let a, let b): Dim(atom: .maximum(a, b))
+      }
+    }
+  }
+
+  /// Whether the value grows by exactly one with the symbol, everything else fixed.
+  package func unitStride(in name: String) -> Bool {
+    var isUnit = false
+    for term in terms {
+      var occurs = false
+      Dim(constant: 0, terms: [term]).visitSymbols { if $0.name == name { occurs = true } }
+      if !occurs { continue }
+      guard term.coefficient == 1, term.factors.count == 1, case .symbol = term.factors[0], !isUnit else {
+        return false
+      }
+      isUnit = true
+    }
+    return isUnit
   }
 
   /// The terms of the polynomial without its constant, for printers.

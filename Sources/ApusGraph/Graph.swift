@@ -2,6 +2,8 @@ package import ApusCore
 
 package struct ValueID: Hashable, Sendable {
   package let index: Int
+
+  package init(index: Int) { self.index = index }
 }
 
 package struct NodeID: Hashable, Sendable {

@@ -40,6 +40,9 @@ package protocol Operation: Sendable {
   /// Uses that every implementation is tested on; at least one for each name the type serves.
   static var samples: [Sample] { get }
 
+  /// Whether the result is the first operand's elements in the same order under another shape.
+  var isView: Bool { get }
+
   /// Whether equal operands always give equal results; false for random operations.
   var isPure: Bool { get }
 
@@ -57,6 +60,7 @@ extension Operation {
     throw GraphError("APUS-G-0012", "\(name) has no bodies, \(bodies.count) given")
   }
   package static var samples: [Sample] { [] }
+  package var isView: Bool { false }
   package var isPure: Bool { true }
   package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim {
     Dim.sum(results.compactMap { $0.tensor?.elementCount })

@@ -99,6 +99,8 @@ public struct Step: Sendable {
     case host(HostCall)
     /// Sets run symbols from the elements of an integer tensor.
     case bind(slot: Int, symbols: [String])
+    /// Sets run symbols to sizes.
+    case define([Definition])
     /// Runs one of two step lists, by the bool scalar in a slot.
     case branch(condition: Int, then: [Step], else: [Step])
     case loop(Loop)
@@ -124,6 +126,17 @@ public struct Step: Sendable {
     self.tactic = tactic
     self.work = work
     self.traffic = traffic
+  }
+}
+
+/// A run symbol and the size it is set to.
+public struct Definition: Sendable {
+  public var symbol: String
+  public var size: Dim
+
+  public init(symbol: String, size: Dim) {
+    self.symbol = symbol
+    self.size = size
   }
 }
 

@@ -1,0 +1,55 @@
+package import ApusCompiler
+package import ApusCore
+package import ApusKernel
+package import ApusPlan
+
+/// Code generation for CPUs: kernels become C, C becomes one shared-object image.
+package struct CPUCodeTarget: Target {
+  package let cpu: CPUTarget
+  let compiler: CCompiler
+  package let templates: [any KernelTemplate]
+
+  /// Version of what the compiler writes; engines of another version are refused.
+  package static let compilerVersion = "0.1.0"
+
+  /// - Throws: ``BuildError`` when the C compiler is missing or the target name is unknown.
+  package init(name: String, machineFeatures: [String], jobs: Int) throws(BuildError) {
+    cpu = try CPUTarget(name: name, machineFeatures: machineFeatures)
+    compiler = try CCompiler(target: cpu, jobs: jobs)
+    templates = [
+      DepthwiseTemplate(cpu: cpu), ConvTemplate(cpu: cpu), ConvTransposeTemplate(cpu: cpu), MatmulTemplate(cpu: cpu),
+      PoolTemplate(cpu: cpu),
+    ]
+  }
+
+  package var fingerprint: Fingerprint {
+    Fingerprint(
+      format: 1, compiler: Self.compilerVersion, backend: "cpu", target: cpu.name, features: cpu.features)
+  }
+
+  package func loops(_ kernel: Kernel) -> KernelCode {
+    var emitter = LoopEmitter(kernel)
+    let emitted = emitter.function()
+    return KernelCode(
+      source: KernelText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks)
+  }
+
+  package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage {
+    KernelImage(target: cpu.name, bytes: try compiler.image(sources, progress: progress))
+  }
+}
+
+/// The C texts that kernels are made of.
+enum KernelText {
+  /// What every kernel starts with.
+  static let prelude =
+    text(PackageResources.prelude_h) + text(PackageResources.math_h) + text(PackageResources.scalar_h)
+
+  static let gemm = text(PackageResources.gemm_h)
+  static let conv = text(PackageResources.conv_h)
+  static let convTranspose = text(PackageResources.conv_transpose_h)
+  static let depthwise = text(PackageResources.depthwise_h)
+  static let pool = text(PackageResources.pool_h)
+
+  private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }
+}

@@ -1,0 +1,26 @@
+// Clears the macros a template takes, so that the next inclusion can set its own.
+#undef KERNEL
+#undef EPILOGUE
+#undef T
+#undef ACC
+#undef TA
+#undef TB
+#undef NV
+#undef MR
+#undef NR
+#undef FN
+#undef CORE_FN
+#undef CORE_V
+#undef CORE_VB
+#undef CORE_CODE
+#undef DW_V
+#undef DW_T
+#undef DW_LOAD
+#undef POOL
+#undef POOL_V
+#undef POOL_T
+#undef POOL_M
+#undef RNN_F
+#undef RNN_G
+#undef RNN_H
+#undef RNN_PANELS

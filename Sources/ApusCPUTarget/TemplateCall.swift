@@ -1,0 +1,117 @@
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// A launch of a C template with its epilogue, put together from parts.
+///
+/// Buffers are the template's own first, then the epilogue's; so are the parameters.
+struct TemplateCall {
+  /// Texts included after the epilogue, in order.
+  var texts: [String]
+  /// Macros set before them, such as `NV 2`.
+  var macros: [String] = []
+  /// The template's own buffers.
+  var buffers: [Int]
+  /// Sizes that the call text names `P(0)`, `P(1)`, ….
+  var parameters: [Dim]
+  /// Statements of the wrapper, where `CTX` is the epilogue's context.
+  var call: String
+  /// Shape of the result matrix that the epilogue sees.
+  var batches: Dim
+  var rows: Dim
+  var columns: Dim
+
+  func emit(
+    _ region: AnchorRegion, blocks: Dim, scratchBytes: Dim, tactic: String, into builder: inout StepBuilder
+  ) {
+    let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
+    let first = buffers.count
+    let tile = kernel.arena.buffers.count - 1
+    var emitter = LoopEmitter(
+      kernel, parameters: parameters, tileBuffer: (tile, "tile[i * ts + j]"), bufferText: { "b\($0 + first)" })
+    let body = emitter.epilogueBody()
+    var source = KernelText.prelude
+    source += "APUS_INLINE void KERNEL_NAME_epilogue(const void *ctx, const float *tile, i64 ts, i64 batch, i64 row, "
+    source += "i64 rows, i64 col, i64 cols) {\n  const apus_ctx *c = (const apus_ctx *)ctx;\n"
+    for index in values.indices {
+      let written = index == values.count - 1
+      let type = (written ? "" : "const ") + CDialect.storage(kernel.arena.buffers[index])
+      source += "  \(type) *const b\(index + first) = (\(type) *)c->buffers[\(index + first)];\n"
+    }
+    source += emitter.parameterText("c->params") + body + "}\n"
+    source += "#define KERNEL KERNEL_NAME\n#define EPILOGUE KERNEL_NAME_epilogue\n"
+    source += macros.map { "#define \($0)\n" }.joined() + texts.joined()
+    source += "#define P(i) params[i]\n#define CTX (&ctx)\n"
+    source += "void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {\n"
+    source += "  const apus_ctx ctx = {buffers, params};\n\(call)}\n"
+
+    let graph = region.graph
+    let nodes = region.nodes.map { graph[$0] }
+    let code = KernelCode(
+      source: source, parameters: emitter.parameters, blocks: blocks, scratchBytes: scratchBytes)
+    builder.launch(
+      code, buffers: buffers + values.map { builder.slot($0) }, name: nodes.map(\.op.name).joined(separator: "+"),
+      sources: nodes.map(\.name).filter { !$0.isEmpty }, tactic: tactic,
+      work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) })
+  }
+}
+
+/// Sizes of the register block of the matrix-product core, as `gemm.h` derives them.
+struct GemmBlock {
+  let rows: Int
+  let vectors: Int
+  /// f32 lanes of a vector.
+  let lanes: Int
+
+  /// A panel is one vector wide where the result has no more columns.
+  init(cpu: CPUTarget, columns: Int?) {
+    lanes = cpu.vectorBytes / 4
+    rows = cpu.vectorBytes == 64 ? 12 : 6
+    #if arch(arm64)
+      vectors = 4
+    #else
+      vectors = (columns ?? .max) <= lanes ? 1 : 2
+    #endif
+  }
+
+  var columns: Int { lanes * vectors }
+  var macro: String { "NV \(vectors)" }
+  var tactic: String { "gemm \(rows)x\(columns)" }
+
+  /// Micro-tiles of rows that are worked on while panels stream past, for sums of length `depth`.
+  func chunk(_ depth: Int) -> Int { max(1, 262_144 / (max(depth, 1) * rows * 4)) }
+
+  /// Blocks for a product: none smaller than what pays for its scheduling, at most a few per core of a large machine.
+  func blocks(batches: Dim, rows m: Dim, columns n: Dim, depth: Dim) -> Dim {
+    let tiles = batches * m.ceilDivided(by: Dim(rows)) * n.ceilDivided(by: Dim(columns))
+    let wanted = (2 * batches * m * n * depth).ceilDivided(by: 400_000)
+    return Dim.minimum(Dim.minimum(Dim.maximum(wanted, 1), tiles), 64)
+  }
+
+  /// `[batch][depth, n]` matrices packed into panels, zero beyond `n`.
+  ///
+  /// - Parameter element: the matrix element's index in `source`, from batch, row of the sum and column.
+  func pack(
+    _ source: HostTensor, batches: Int, depth: Int, columns n: Int, element: (Int, Int, Int) -> Int
+  ) -> HostTensor {
+    let panels = (n + columns - 1) / columns
+    return source.withUnsafeBytes { bytes in
+      let from = bytes.bindMemory(to: Float.self)
+      return HostTensor(.f32, [batches * panels * depth * columns]) { target in
+        let to = target.bindMemory(to: Float.self)
+        var at = 0
+        for batch in 0..<batches {
+          for panel in 0..<panels {
+            let width = min(columns, n - panel * columns)
+            for k in 0..<depth {
+              for j in 0..<width { to[at + j] = from[element(batch, k, panel * columns + j)] }
+              at += columns
+            }
+          }
+        }
+      }
+    }
+  }
+}

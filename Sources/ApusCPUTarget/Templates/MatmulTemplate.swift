@@ -1,0 +1,114 @@
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// Matrix products in f32 by the register-blocked core; a constant right side is packed at build time, any other by a
+/// launch of its own.
+struct MatmulTemplate: KernelTemplate {
+  let cpu: CPUTarget
+  let name = "matmul"
+
+  /// The product as batched matrices.
+  private struct Form {
+    var batches: Dim
+    var rows: Dim
+    var columns: Dim
+    var depth: Dim
+    /// Elements from one batch to the next; 0 shares one matrix.
+    var aStride: Dim
+    var bStride: Dim
+  }
+
+  private static func form(_ a: TensorType, _ b: TensorType, isConstant: Bool) -> Form? {
+    guard a.rank >= 2, b.rank >= 2 else { return nil }
+    let (k, n) = (a.shape[a.rank - 1], b.shape[b.rank - 1])
+    let (aBatch, bBatch) = (Array(a.shape.dropLast(2)), Array(b.shape.dropLast(2)))
+    let m = a.shape[a.rank - 2]
+    if bBatch.allSatisfy({ $0 == 1 }), bBatch.count <= aBatch.count || aBatch.isEmpty {
+      return Form(batches: 1, rows: Dim.product(aBatch) * m, columns: n, depth: k, aStride: 0, bStride: 0)
+    }
+    let batches = Dim.product(bBatch)
+    if aBatch == bBatch {
+      return Form(batches: batches, rows: m, columns: n, depth: k, aStride: m * k, bStride: k * n)
+    }
+    if aBatch.allSatisfy({ $0 == 1 }), aBatch.count <= bBatch.count {
+      return Form(batches: batches, rows: m, columns: n, depth: k, aStride: 0, bStride: k * n)
+    }
+    return nil
+  }
+
+  func refusal(_ node: Node, in graph: Graph) -> String? {
+    guard node.op.name == "matmul" else { return "it is no matmul" }
+    let (a, b) = (graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1]))
+    guard a.dtype == .f32, b.dtype == .f32 else { return "the operands are \(a.dtype) and \(b.dtype), not f32" }
+    if Self.form(a, b, isConstant: graph[node.inputs[1]].constant != nil) == nil {
+      return "the batch dims \(a) and \(b) broadcast in both directions"
+    }
+    return nil
+  }
+
+  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    let graph = region.graph
+    let inputs = region.node.inputs
+    let constant = graph[inputs[1]].constant
+    guard
+      let form = Self.form(
+        graph.tensorType(inputs[0]), graph.tensorType(inputs[1]), isConstant: constant != nil)
+    else { return }
+    let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
+    let packed: Int
+    if let constant, let n = form.columns.constantValue, let k = form.depth.constantValue,
+      let batches = (form.bStride == 0 ? 1 : form.batches).constantValue
+    {
+      let weights = block.pack(constant, batches: batches, depth: k, columns: n) { ($0 * k + $1) * n + $2 }
+      packed = builder.addConstant(weights, name: graph[inputs[1]].name)
+    } else {
+      packed = pack(form, block, builder.slot(inputs[1]), region, &builder)
+    }
+    let panel = form.columns.ceilDivided(by: Dim(block.columns)) * Dim(block.columns) * form.depth
+    let call = TemplateCall(
+      texts: [KernelText.gemm], macros: [block.macro], buffers: [builder.slot(inputs[0]), packed],
+      parameters: [
+        form.batches, form.rows, form.columns, form.depth, form.aStride, form.bStride == 0 ? 0 : panel,
+      ],
+      call: """
+          const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = CTX, .batch = P(0), .inner = 1, .M = P(1),
+            .N = P(2), .K = P(3), .aRow = P(3), .aK = 1, .aOuter = P(4), .bOuter = P(5)};
+          KERNEL_NAME_matmul(&g, block, blockCount, scratch);
+
+        """,
+      batches: form.batches, rows: form.rows, columns: form.columns)
+    call.emit(
+      region,
+      blocks: block.blocks(batches: form.batches, rows: form.rows, columns: form.columns, depth: form.depth),
+      scratchBytes: 0, tactic: block.tactic, into: &builder)
+  }
+
+  /// Packs a right side that is computed at run time.
+  private func pack(
+    _ form: Form, _ block: GemmBlock, _ source: Int, _ region: AnchorRegion, _ builder: inout StepBuilder
+  ) -> Int {
+    let batches = form.bStride == 0 ? 1 : form.batches
+    let panels = form.columns.ceilDivided(by: Dim(block.columns))
+    let target = builder.addTemporary(.f32, batches * panels * Dim(block.columns) * form.depth)
+    let source_ = """
+      \(KernelText.prelude)#define KERNEL KERNEL_NAME
+      #define \(block.macro)
+      \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
+        const apus_pack_args g = {.src = buffers[0], .dst = buffers[1], .batch = params[0], .inner = 1, .K = params[1],
+          .N = params[2], .sK = params[2], .sN = 1, .sOuter = params[3]};
+        KERNEL_NAME_pack_b(&g, block, blockCount);
+      }
+
+      """
+    let units = batches * panels * form.depth.ceilDivided(by: 256)
+    let code = KernelCode(
+      source: source_, parameters: [batches, form.depth, form.columns, form.bStride],
+      blocks: Dim.minimum(units, 16))
+    builder.launch(
+      code, buffers: [source, target], name: "pack", sources: [region.node.name], tactic: "pack", work: 0)
+    return target
+  }
+}

@@ -1,0 +1,99 @@
+import ApusCore
+import ApusGraph
+import ApusKernel
+
+/// What computing one element of a pending value takes.
+struct ExpressionCost {
+  /// Expression nodes.
+  var size = 0
+  var loads = 0
+  var functions = 0
+  var isExpensive = false
+  var hasReduction = false
+  /// Whether every load is at the element's own linear index or a constant one.
+  var isPlain = true
+
+  /// Only movement: nothing is calculated.
+  var isTrivial: Bool { functions == 0 && !hasReduction }
+
+  init() {}
+
+  init(
+    of element: ([ValueID: Operand]) -> Operand, leaves: [ValueID], anchor: ValueID?, _ type: TensorType,
+    _ graph: Graph
+  ) {
+    let arena = ExprArena()
+    var operands: [ValueID: Operand] = [:]
+    for leaf in leaves + (anchor.map { [$0] } ?? []) {
+      let type = graph.tensorType(leaf)
+      operands[leaf] = Operand(argument: arena.addBuffer(type.dtype), type)
+    }
+    let index = arena.makeVariable(type.elementCount)
+    let root = element(operands).at(.flat(index.dim), arena)
+    for expr in arena.reachable([root]) {
+      size += 1
+      switch arena[expr] {
+      case .load(_, let at):
+        loads += 1
+        if at != index.dim && !at.isConstant { isPlain = false }
+      case .unary(let function, _), .binary(let function, _, _):
+        functions += 1
+        if function.isExpensive { isExpensive = true }
+      case .reduce: hasReduction = true
+      default: break
+      }
+    }
+  }
+}
+
+extension Dim {
+  /// A size to reckon with where symbols are not known: each is taken as 32 where its range allows.
+  package var estimate: Int {
+    var ranges: [String: Interval] = [:]
+    for symbol in symbols { ranges[symbol.name] = symbol.range }
+    return evaluate { name in
+      let range = ranges[name] ?? Interval(0, .max)
+      return Swift.min(Swift.max(32, range.lower), range.upper)
+    } ?? 0
+  }
+}
+
+extension Kernel {
+  /// Loop variables for a shape, with the coordinates they stand for; dims of size 1 have none.
+  static func variables(for shape: Shape, _ arena: ExprArena) -> (variables: [LoopVariable], coordinates: [Dim]) {
+    var variables: [LoopVariable] = []
+    let coordinates = shape.map { dim -> Dim in
+      if dim == 1 { return 0 }
+      let variable = arena.makeVariable(dim)
+      variables.append(variable)
+      return variable.dim
+    }
+    return (variables, coordinates)
+  }
+
+  /// A kernel that stores every element of `operand` at the linear index, in `shape`, of `index(coordinates)`.
+  ///
+  /// One loop over the linear index is used when every load is at that index or a constant one.
+  static func storing(
+    _ operand: Operand, _ type: TensorType, into output: Int, shape: Shape, index: ([Dim]) -> [Dim], _ arena: ExprArena
+  ) -> Kernel {
+    let flat = arena.makeVariable(type.elementCount)
+    let flatValue = operand.at(.flat(flat.dim), arena)
+    let isFlat = arena.reachable([flatValue]).allSatisfy { expr in
+      switch arena[expr] {
+      case .load(_, let at), .index(let at): at.isConstant || ExprArena.locals(of: at).isEmpty || at == flat.dim
+      case .reduce: false
+      default: true
+      }
+    }
+    if isFlat && shape == type.shape {
+      return Kernel(
+        arena: arena, variables: [flat], stores: [.init(buffer: output, index: flat.dim, value: flatValue)])
+    }
+    let (variables, coordinates) = variables(for: type.shape, arena)
+    let value = operand.at(.coordinates(coordinates), arena)
+    let position = arena.flat(.coordinates(index(coordinates)), in: shape)
+    return Kernel(
+      arena: arena, variables: variables, stores: [.init(buffer: output, index: position, value: value)])
+  }
+}

@@ -1,0 +1,337 @@
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// Cuts a graph into steps.
+///
+/// Nodes are visited in order. A node that lowers to an expression stays pending, so that its one consumer can take it
+/// in; it is stored when something needs it in memory. A node that a template computes stays pending too, and takes
+/// element-wise consumers in as its epilogue.
+struct Fuser {
+  /// A value not stored yet: an expression over values that are.
+  private struct Pending {
+    var nodes: [NodeID]
+    /// Values in memory that the expression loads from.
+    var leaves: [ValueID]
+    var element: ([ValueID: Operand]) -> Operand
+    /// Set when a template computes the first node.
+    var anchor: (template: any KernelTemplate, value: ValueID)?
+    /// Functions evaluated for one element, and whether any is expensive or a reduction.
+    var cost: ExpressionCost
+  }
+
+  /// Limits that keep compile times and register use sane.
+  private static let largestExpression = 400
+  private static let mostBuffers = 24
+  /// Values with fewer elements cost nothing to recompute.
+  private static let smallCount = 64
+
+  private let target: any Target
+  private let graph: Graph
+  private var users: [ValueID: [NodeID]]
+  private let outputs: Set<ValueID>
+  private var pending: [ValueID: Pending] = [:]
+  private let fuses: Bool
+  private let control: ControlLowering
+  var log: FusionLog
+
+  init(_ graph: Graph, target: any Target, fuses: Bool, control: ControlLowering, log: FusionLog) {
+    self.graph = graph
+    self.target = target
+    self.fuses = fuses
+    self.control = control
+    self.log = log
+    users = graph.uses()
+    outputs = Set(graph.outputs)
+  }
+
+  mutating func run(into builder: inout StepBuilder) throws(BuildError) {
+    for id in graph.order { try visit(id, &builder) }
+    for output in graph.outputs { try store(output, &builder) }
+  }
+
+  // MARK: Visiting
+
+  private mutating func visit(_ id: NodeID, _ builder: inout StepBuilder) throws(BuildError) {
+    let node = graph[id]
+    if node.outputs.count == 1, let result = node.outputs.first, let type = graph.type(result).tensor,
+      type.dtype != .string
+    {
+      if let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil }) {
+        for input in node.inputs { try store(input, &builder) }
+        pending[result] = Pending(
+          nodes: [id], leaves: [], element: { operands in operands[result] ?? Operand(argument: 0, type) },
+          anchor: (template, result), cost: ExpressionCost())
+        if !fuses { try store(result, &builder) }
+        return
+      }
+      if try visitConcat(id, node, &builder) { return }
+      if let fused = try fuse(id, node, type, &builder) {
+        pending[result] = fused
+        if !fuses { try store(result, &builder) }
+        return
+      }
+    }
+    for input in node.inputs { try store(input, &builder) }
+    if try control.emit(node, graph, &builder, &log) { return }
+    try emitHost(node, &builder)
+  }
+
+  // MARK: Fusing
+
+  /// The node's result as a pending expression that takes in those operands that are worth it; nil when the node has no
+  /// expression form.
+  private mutating func fuse(_ id: NodeID, _ node: Node, _ type: TensorType, _ builder: inout StepBuilder)
+    throws(BuildError) -> Pending?
+  {
+    let types = node.inputs.compactMap { graph.type($0).tensor }
+    guard types.count == node.inputs.count, !types.contains(where: { $0.dtype == .string }) else { return nil }
+    let probe = node.op.lower(types.map { Operand(argument: 0, $0) }, [type])
+    guard let probe, probe.count == 1 else { return nil }
+
+    var taken: [ValueID: Pending] = [:]
+    for input in Set(node.inputs) {
+      guard let producer = pending[input] else { continue }
+      if let reason = refusal(input, producer, id, node, type, taken) {
+        log.record(describe(producer.nodes), into: describe([id]), taken: false, reason)
+        try store(input, &builder)
+      } else {
+        log.record(describe(producer.nodes), into: describe([id]), taken: true, "saves storing \(graph.type(input))")
+        taken[input] = producer
+        if producer.anchor != nil || users[input]?.count == 1 { pending[input] = nil }
+      }
+    }
+    return combine(id, node, type, taken)
+  }
+
+  private func combine(_ id: NodeID, _ node: Node, _ type: TensorType, _ taken: [ValueID: Pending]) -> Pending {
+    var leaves: [ValueID] = []
+    for input in node.inputs {
+      for leaf in taken[input]?.leaves ?? [input] where !leaves.contains(leaf) { leaves.append(leaf) }
+    }
+    let anchor = taken.values.compactMap(\.anchor).first
+    let inner = taken.values.sorted { $0.anchor != nil && $1.anchor == nil }.flatMap(\.nodes)
+    let graph = graph
+    let element: ([ValueID: Operand]) -> Operand = { operands in
+      let inputs = node.inputs.map { input in
+        taken[input]?.element(operands) ?? operands[input] ?? Operand(argument: 0, graph.tensorType(input))
+      }
+      return node.op.lower(inputs, [type])?.first ?? inputs[0]
+    }
+    var nodes = inner.filter { $0 != id }
+    nodes.append(id)
+    return Pending(
+      nodes: nodes, leaves: leaves, element: element, anchor: anchor,
+      cost: ExpressionCost(of: element, leaves: leaves, anchor: anchor?.value, type, graph))
+  }
+
+  /// Why `producer` must be stored before `node` uses it; nil when it can be computed inside.
+  private func refusal(
+    _ value: ValueID, _ producer: Pending, _ id: NodeID, _ node: Node, _ type: TensorType,
+    _ taken: [ValueID: Pending]
+  ) -> String? {
+    if outputs.contains(value) { return "it is an output of the model" }
+    let uses = users[value]?.count ?? 0
+    let isTrivial = producer.cost.isTrivial && producer.anchor == nil
+    if uses > 1 && !(isTrivial && (producer.cost.loads <= 1 && producer.cost.isPlain || isSmall(value))) {
+      return "\(uses) nodes use it"
+    }
+    if producer.anchor != nil && taken.values.contains(where: { $0.anchor != nil }) {
+      return "another anchor is already inside"
+    }
+    var trial = taken
+    trial[value] = producer
+    let combined = combine(id, node, type, trial)
+    if combined.cost.size > Self.largestExpression { return "the expression would have \(combined.cost.size) parts" }
+    if combined.leaves.count > Self.mostBuffers { return "the kernel would read \(combined.leaves.count) tensors" }
+    if producer.anchor != nil || combined.anchor != nil {
+      if combined.cost.hasReduction { return "a reduction does not fit an epilogue" }
+      if !keepsPositions(combined, type) { return "the epilogue would not keep the anchor's element order" }
+    }
+    return recomputation(value, producer, combined, type, isTrivial: isTrivial)
+  }
+
+  private func isSmall(_ value: ValueID) -> Bool {
+    (graph.type(value).tensor?.elementCount.estimate ?? .max) <= Self.smallCount
+  }
+
+  /// Whether each result element needs just the anchor's element of the same linear index.
+  private func keepsPositions(_ combined: Pending, _ type: TensorType) -> Bool {
+    guard let anchor = combined.anchor else { return true }
+    let anchorType = graph.tensorType(anchor.value)
+    guard anchorType.elementCount == type.elementCount else { return false }
+    let arena = ExprArena()
+    let index = arena.makeVariable(type.elementCount)
+    var isSame = true
+    var operands = arguments(combined.leaves, arena)
+    let buffer = arena.addBuffer(anchorType.dtype)
+    operands[anchor.value] = Operand(anchorType) { position, arena in
+      let flat = arena.flat(position, in: anchorType.shape)
+      if flat != index.dim { isSame = false }
+      return arena.load(buffer, flat)
+    }
+    _ = combined.element(operands).at(.flat(index.dim), arena)
+    return isSame
+  }
+
+  private func arguments(_ leaves: [ValueID], _ arena: ExprArena) -> [ValueID: Operand] {
+    var operands: [ValueID: Operand] = [:]
+    for leaf in leaves {
+      let type = graph.tensorType(leaf)
+      operands[leaf] = Operand(argument: arena.addBuffer(type.dtype), type)
+    }
+    return operands
+  }
+
+  /// Refuses when an element of `value` would be computed much more often inside than when stored once.
+  private func recomputation(
+    _ value: ValueID, _ producer: Pending, _ combined: Pending, _ type: TensorType, isTrivial: Bool
+  ) -> String? {
+    if producer.anchor != nil || isTrivial && isSmall(value) { return nil }
+    let arena = ExprArena()
+    var operands = arguments(combined.leaves, arena)
+    var evaluated: Set<Expr> = []
+    // The producer's expression is replaced by one that records where it is asked for.
+    let valueType = graph.tensorType(value)
+    let marker = arena.addBuffer(valueType.dtype)
+    operands[value] = Operand(valueType) { position, arena in
+      let expr = arena.load(marker, arena.flat(position, in: valueType.shape))
+      evaluated.insert(expr)
+      return expr
+    }
+    guard let last = combined.nodes.last else { return nil }
+    let node = graph[last]
+    let inputs = node.inputs.map { input in
+      operands[input] ?? combinedInput(input, combined, operands, arena)
+    }
+    guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
+    let variables = Kernel.variables(for: type.shape, arena)
+    _ = result.at(.coordinates(variables.coordinates), arena)
+    var memo: [Expr: Set<String>] = [:]
+    var evaluations = 0.0
+    for expr in evaluated {
+      let free = arena.freeVariables(expr, &memo)
+      evaluations += free.reduce(1.0) { $0 * Double(arena.variables[$1]?.extent.estimate ?? 1) }
+    }
+    let ratio = evaluations / Double(max(1, valueType.elementCount.estimate))
+    let limit = producer.cost.hasReduction || producer.cost.isExpensive ? 1.001 : isTrivial ? 8.0 : 4.0
+    if ratio > limit { return "each element would be computed \(Int(ratio.rounded(.up))) times" }
+    return nil
+  }
+
+  /// An operand of the consumer other than the one in question: as an argument, since only index use matters here.
+  private func combinedInput(
+    _ input: ValueID, _ combined: Pending, _ operands: [ValueID: Operand], _ arena: ExprArena
+  ) -> Operand {
+    let type = graph.tensorType(input)
+    return Operand(argument: arena.addBuffer(type.dtype), type)
+  }
+
+  // MARK: Storing
+
+  /// Makes sure a value is in memory, computing it when it is pending.
+  private mutating func store(_ value: ValueID, _ builder: inout StepBuilder) throws(BuildError) {
+    guard let region = pending.removeValue(forKey: value) else { return }
+    let nodes = region.nodes.map { graph[$0] }
+    if let anchor = region.anchor, let first = graph.producer(anchor.value) {
+      let anchorRegion = AnchorRegion(
+        graph: graph, node: graph[first], nodes: region.nodes, operands: region.leaves.filter { $0 != anchor.value },
+        result: value,
+        element: { anchorOperand, operands in
+          var all = operands
+          all[anchor.value] = anchorOperand
+          return region.element(all)
+        })
+      _ = builder.allocate(value)
+      try anchor.template.emit(anchorRegion, into: &builder)
+      return
+    }
+    if nodes.count == 1, nodes[0].op.isView, let source = nodes[0].inputs.first {
+      let sourceSlot = builder.slot(source)
+      let slot = builder.addSlot(
+        graph[value].name, graph.type(value), .view(of: sourceSlot, byteOffset: 0))
+      builder.place(value, in: slot)
+      return
+    }
+    let type = graph.tensorType(value)
+    let slot = builder.allocate(value)
+    emitLoops(
+      region.element, region.leaves, type, slot, index: { $0 }, describe(region.nodes), nodes.map(\.name),
+      work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
+  }
+
+  /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index.
+  private func emitLoops(
+    _ element: ([ValueID: Operand]) -> Operand, _ leaves: [ValueID], _ type: TensorType, _ slot: Int,
+    index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String], work: Dim,
+    _ builder: inout StepBuilder
+  ) {
+    let arena = ExprArena()
+    let operands = arguments(leaves, arena)
+    let output = arena.addBuffer(type.dtype)
+    let result = element(operands)
+    let kernel = Kernel.storing(result, type, into: output, shape: shape ?? type.shape, index: index, arena)
+    let code = target.loops(kernel)
+    let buffers = leaves.map { builder.slot($0) } + [slot]
+    builder.launch(code, buffers: buffers, name: name, sources: sources, tactic: "loops", work: work)
+  }
+
+  private func describe(_ nodes: [NodeID]) -> String {
+    let names = nodes.map { graph[$0].op.name }
+    if names.count <= 4 { return names.joined(separator: "+") }
+    return names.prefix(2).joined(separator: "+") + "+…\(names.count - 3)…+" + (names.last ?? "")
+  }
+
+  // MARK: Special forms
+
+  /// Concatenation writes each operand into its part of the result, so that operands are computed in place.
+  private mutating func visitConcat(_ id: NodeID, _ node: Node, _ builder: inout StepBuilder)
+    throws(BuildError) -> Bool
+  {
+    guard node.op.name == "concat", let result = node.outputs.first, case .int(let axis)? = node.op.attributes["axis"],
+      node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > 4 * Self.smallCount
+    else { return false }
+    let type = graph.tensorType(result)
+    // Operands with anchors or several uses are stored first; the rest is computed straight into the result.
+    for input in node.inputs where pending[input]?.anchor != nil || (users[input]?.count ?? 0) > 1 {
+      try store(input, &builder)
+    }
+    let slot = builder.allocate(result)
+    var offset: Dim = 0
+    for input in node.inputs {
+      let part = graph.tensorType(input)
+      let start = offset
+      let region = pending.removeValue(forKey: input)
+      let nodes = (region?.nodes ?? []) + [id]
+      emitLoops(
+        region?.element ?? { operands in operands[input] ?? Operand(argument: 0, part) }, region?.leaves ?? [input],
+        part, slot,
+        index: { coordinates in
+          var shifted = coordinates
+          shifted[axis] = shifted[axis] + start
+          return shifted
+        }, shape: type.shape, describe(nodes), nodes.map { graph[$0].name }, work: part.elementCount, &builder)
+      offset = offset + part.shape[axis]
+    }
+    return true
+  }
+
+  private func emitHost(_ node: Node, _ builder: inout StepBuilder) throws(BuildError) {
+    if node.op.name == "bind_dims" {
+      let symbols = node.op.boundSymbols.map(\.name)
+      let step = Step(
+        .bind(slot: builder.slot(node.inputs[0]), symbols: symbols), name: "bind_dims", sources: [node.name],
+        tactic: "bind")
+      builder.add(step)
+      return
+    }
+    let call = HostCall(
+      operation: node.op.name, attributes: "", inputs: node.inputs.map { builder.slot($0) },
+      outputs: node.outputs.map { builder.allocate($0) }, boundSymbols: node.op.boundSymbols.map(\.name))
+    builder.add(
+      Step(
+        .host(call), name: node.op.name, sources: [node.name], tactic: "host",
+        work: node.op.work(node.inputs.map(graph.type), node.outputs.map(graph.type))))
+  }
+}

@@ -1,0 +1,85 @@
+package import ApusCore
+package import ApusGraph
+package import ApusKernel
+package import ApusPlan
+
+/// Source text of one kernel with what its launch must supply.
+package struct KernelCode: Sendable {
+  /// Complete source; `KERNEL_NAME` stands for the function's name.
+  package var source: String
+  package var parameters: [Dim]
+  package var blocks: Dim
+  package var scratchBytes: Dim
+
+  package init(source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0) {
+    self.source = source
+    self.parameters = parameters
+    self.blocks = blocks
+    self.scratchBytes = scratchBytes
+  }
+}
+
+/// What turns kernels into code for one kind of device: a dialect, a compiler and a list of templates.
+package protocol Target: Sendable {
+  /// What an engine for this target needs of the machine.
+  var fingerprint: Fingerprint { get }
+
+  /// Templates in order of preference; the loop generator computes what none accepts.
+  var templates: [any KernelTemplate] { get }
+
+  /// Generated loops for a kernel.
+  func loops(_ kernel: Kernel) -> KernelCode
+
+  /// Compiles sources, in which `KERNEL_NAME` has been replaced, to one image.
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage
+}
+
+/// A hand-written way to compute an anchor operation with an element-wise epilogue.
+package protocol KernelTemplate: Sendable {
+  var name: String { get }
+
+  /// Why this template cannot compute the node, or nil when it can.
+  func refusal(_ node: Node, in graph: Graph) -> String?
+
+  /// Emits the launches that compute the region.
+  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError)
+}
+
+/// A node that a template computes, with what is applied to each element before it is stored.
+package struct AnchorRegion {
+  package let graph: Graph
+  /// The anchor.
+  package let node: Node
+  /// All nodes computed, the anchor first.
+  package var nodes: [NodeID]
+  /// Tensors in memory that the epilogue reads.
+  package var operands: [ValueID]
+  /// What is stored.
+  package var result: ValueID
+  /// The stored element from the anchor's and the operands' elements.
+  package var element: (_ anchor: Operand, _ operands: [ValueID: Operand]) -> Operand
+
+  /// The epilogue as a kernel over `[batches, rows, columns]`, with the buffers it names in order: the operands, the
+  /// result, and last the anchor's tile, which is no buffer in memory.
+  package func epilogue(batches: Dim, rows: Dim, columns: Dim) -> (kernel: Kernel, buffers: [ValueID]) {
+    let arena = ExprArena()
+    var arguments: [ValueID: Operand] = [:]
+    for value in operands {
+      let type = graph.tensorType(value)
+      arguments[value] = Operand(argument: arena.addBuffer(type.dtype), type)
+    }
+    let resultType = graph.tensorType(result)
+    let output = arena.addBuffer(resultType.dtype)
+    let anchorType = graph.tensorType(node.outputs[0])
+    let tile = arena.addBuffer(ExprArena.computeType(anchorType.dtype))
+    let variables = [batches, rows, columns].map { arena.makeVariable($0) }
+    let flat = variables[0].dim * rows * columns + variables[1].dim * columns + variables[2].dim
+    let anchor = Operand(anchorType) { position, arena in
+      arena.cast(arena.load(tile, arena.flat(position, in: anchorType.shape)), to: anchorType.dtype)
+    }
+    let value = element(anchor, arguments).at(.flat(flat), arena)
+    let kernel = Kernel(
+      arena: arena, variables: variables, stores: [.init(buffer: output, index: flat, value: value)])
+    return (kernel, operands + [result])
+  }
+}
