@@ -2,5 +2,5 @@ import ApusGraph
 
 /// The operations of this folder.
 enum AttentionFamily {
-  static let operations: [Catalogue.Entry] = []
+  static let operations: [Catalogue.Entry] = [(["attention"], Attention.self)]
 }
