@@ -1,0 +1,235 @@
+import ApusCore
+import ApusGraph
+import ApusOps
+
+/// Algebra and movement that cancels.
+enum Simplify {
+  static let rules: [Rule] = [
+    neutralElement, doubleTranspose, identityTranspose, transposeAsReshape, doubleReshape, identityReshape,
+    identityBroadcast, broadcastOfScalarOperand, identitySlice, identityPad, singleConcat, identityCast, powerOfTwo,
+    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu,
+  ]
+
+  static let pass = Pass("simplify", "remove what changes nothing and fold scales into weights") {
+    (graph, log) throws(BuildError) in
+    var applied = log
+    Rewriter.run(rules, on: &graph, catalogue: .standard) { rule, node in
+      applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
+    }
+    log = applied
+  }
+
+  // MARK: Elementwise
+
+  static let neutralElement = Rule(
+    "elementwise.remove-neutral", roots: ["add", "sub", "mul", "div", "pow"],
+    fires: ["graph(%x: f32[4]) -> (%y) { %c = constant f32[] {0}  %y = add(%x, %c) }"]
+  ) { graph, node in
+    let isProduct = ["mul", "div", "pow"].contains(node.op.name)
+    let neutral = isProduct ? 1.0 : 0.0
+    let positions = ["add", "mul"].contains(node.op.name) ? [1, 0] : [1]
+    for position in positions where graph.scalar(node.inputs[position]) == neutral {
+      let other = node.inputs[1 - position]
+      // −0 + 0 is +0, which nothing downstream can tell but 1/x: accepted for floats as every peer does.
+      if graph.type(other) == graph.type(node.outputs[0]) { return other }
+    }
+    return nil
+  }
+
+  static let powerOfTwo = Rule("elementwise.square", roots: ["pow"]) { graph, node in
+    guard graph.type(node.inputs[0])?.dtype.isFloat ?? false, graph.type(node.inputs[0]) == graph.type(node.outputs[0])
+    else { return nil }
+    switch graph.scalar(node.inputs[1]) {
+    case 2: return graph.add("mul", [node.inputs[0], node.inputs[0]])
+    case 0.5: return graph.add("sqrt", [node.inputs[0]])
+    case -1: return graph.add("reciprocal", [node.inputs[0]])
+    default: return nil
+    }
+  }
+
+  static let divisionByConstant = Rule("elementwise.divide-by-power-of-two", roots: ["div"]) { graph, node in
+    guard let type = graph.type(node.inputs[1]), type.dtype == .f32 || type.dtype == .f64,
+      let divisor = graph.scalar(node.inputs[1]), divisor.isFinite, divisor != 0,
+      divisor.significand == 1, abs(divisor.exponent) < 100
+    else { return nil }
+    let factor = graph.addConstant(HostTensor(scalar: 1 / divisor, type.dtype))
+    let product = graph.add("mul", [node.inputs[0], factor])
+    return product
+  }
+
+  static let silu = Rule("elementwise.raise-silu", roots: ["mul"]) { graph, node in
+    for position in [0, 1] {
+      let other = node.inputs[1 - position]
+      if let sigmoid = graph.producer(node.inputs[position], "sigmoid"), sigmoid.inputs == [other],
+        graph.isUsedOnce(node.inputs[position])
+      {
+        return graph.add("silu", [other])
+      }
+    }
+    return nil
+  }
+
+  /// 0.5·x·(1 + erf(x/√2)), in the orders that exporters write it.
+  static let gelu = Rule("elementwise.raise-gelu", roots: ["mul"]) { graph, node in
+    func close(_ value: Double?, _ wanted: Double) -> Bool { value.map { abs($0 - wanted) < 1e-5 * wanted } ?? false }
+    /// x when `value` is 1 + erf(x/√2).
+    func inner(_ value: ValueID) -> ValueID? {
+      guard let sum = graph.producer(value, "add") else { return nil }
+      for position in [0, 1] where graph.scalar(sum.inputs[position]) == 1 {
+        guard let erf = graph.producer(sum.inputs[1 - position], "erf") else { continue }
+        if let div = graph.producer(erf.inputs[0], "div"), close(graph.scalar(div.inputs[1]), 2.0.squareRoot()) {
+          return div.inputs[0]
+        }
+        if let mul = graph.producer(erf.inputs[0], "mul") {
+          for side in [0, 1] where close(graph.scalar(mul.inputs[side]), 0.5.squareRoot()) { return mul.inputs[1 - side] }
+        }
+      }
+      return nil
+    }
+    func factors(_ value: ValueID, _ depth: Int) -> [ValueID] {
+      guard depth > 0, let mul = graph.producer(value, "mul") else { return [value] }
+      return mul.inputs.flatMap { factors($0, depth - 1) }
+    }
+    let parts = node.inputs.flatMap { factors($0, 1) }
+    guard parts.count == 3, let half = parts.firstIndex(where: { graph.scalar($0) == 0.5 }),
+      let bell = parts.indices.first(where: { inner(parts[$0]) != nil }), half != bell,
+      let x = inner(parts[bell]), parts[3 - half - bell] == x, graph.type(x) == graph.type(node.outputs[0])
+    else { return nil }
+    return graph.add("gelu", [x])
+  }
+
+  /// (x + b)·c = x·c + b·c for constants, which lets the scale move on into weights.
+  static let shiftThenScale = Rule("elementwise.scale-before-shift", roots: ["mul"]) { graph, node in
+    for position in [0, 1] {
+      guard let sum = graph.producer(node.inputs[position], "add"), graph.isUsedOnce(node.inputs[position]),
+        let scale = graph.constant(node.inputs[1 - position]), scale.dtype.isFloat
+      else { continue }
+      for side in [0, 1] {
+        guard graph.constant(sum.inputs[side]) != nil, isContraction(graph, sum.inputs[1 - side]),
+          let bias = graph.add("mul", [sum.inputs[side], node.inputs[1 - position]]),
+          let scaled = graph.add("mul", [sum.inputs[1 - side], node.inputs[1 - position]])
+        else { continue }
+        return graph.add("add", [scaled, bias])
+      }
+    }
+    return nil
+  }
+
+  private static func isContraction(_ graph: Rewriting, _ value: ValueID) -> Bool {
+    ["conv", "matmul", "conv_transpose"].contains { graph.producer(value, $0) != nil } && graph.isUsedOnce(value)
+  }
+
+  /// conv(x, w)·c = conv(x, w·c) for a constant per output channel; matmul the same.
+  static let scaledContraction = Rule("contraction.scale-weights", roots: ["mul"]) { graph, node in
+    for position in [0, 1] {
+      let product = node.inputs[position]
+      guard isContraction(graph, product), let scale = graph.constant(node.inputs[1 - position]),
+        let type = graph.type(product), type == graph.type(node.outputs[0]), scale.dtype.isFloat
+      else { continue }
+      if let scaled = scaledConv(&graph, product, type, scale) ?? scaledMatmul(&graph, product, type, scale) {
+        return scaled
+      }
+    }
+    return nil
+  }
+
+  private static func scaledConv(
+    _ graph: inout Rewriting, _ product: ValueID, _ type: TensorType, _ scale: HostTensor
+  ) -> ValueID? {
+    guard let conv = graph.producer(product, "conv"), conv.op.attributes["layout"] == .string("nchw"),
+      let weights = graph.constant(conv.inputs[1]), weights.rank == type.rank,
+      scale.rank <= type.rank
+    else { return nil }
+    let padded = [Int](repeating: 1, count: type.rank - scale.rank) + scale.shape
+    let channels = weights.shape[0]
+    guard padded.enumerated().allSatisfy({ $0 == 1 ? $1 == 1 || $1 == channels : $1 == 1 }) else { return nil }
+    var shape = [Int](repeating: 1, count: type.rank)
+    shape[0] = padded[1]
+    let factor = graph.addConstant(scale.reshaped(shape))
+    guard let scaled = graph.add("mul", [conv.inputs[1], factor]) else { return nil }
+    return graph.add(conv.op, [conv.inputs[0], scaled])
+  }
+
+  private static func scaledMatmul(
+    _ graph: inout Rewriting, _ product: ValueID, _ type: TensorType, _ scale: HostTensor
+  ) -> ValueID? {
+    guard let matmul = graph.producer(product, "matmul"), let weights = graph.constant(matmul.inputs[1]),
+      weights.rank == 2, scale.shape.dropLast().allSatisfy({ $0 == 1 }),
+      scale.shape.last ?? 1 == 1 || scale.shape.last == weights.shape[1]
+    else { return nil }
+    let factor = graph.addConstant(scale.reshaped([1, scale.elementCount]))
+    guard let scaled = graph.add("mul", [matmul.inputs[1], factor]) else { return nil }
+    return graph.add(matmul.op, [matmul.inputs[0], scaled])
+  }
+
+  // MARK: Movement
+
+  static let doubleTranspose = Rule("movement.compose-transposes", roots: ["transpose"]) { graph, node in
+    guard let inner = graph.producer(node.inputs[0], "transpose"), let outerPerm = try? node.op.attributes.ints("perm"),
+      let innerPerm = try? inner.op.attributes.ints("perm")
+    else { return nil }
+    return graph.add("transpose", inner.inputs, ["perm": .ints(outerPerm.map { innerPerm[$0] })])
+  }
+
+  static let identityTranspose = Rule("movement.remove-transpose", roots: ["transpose"]) { _, node in
+    guard let perm = try? node.op.attributes.ints("perm"), perm == Array(perm.indices) else { return nil }
+    return node.inputs[0]
+  }
+
+  /// A transpose that only moves dims of size 1 keeps the bytes.
+  static let transposeAsReshape = Rule("movement.transpose-is-reshape", roots: ["transpose"]) { graph, node in
+    guard let perm = try? node.op.attributes.ints("perm"), let x = graph.type(node.inputs[0]),
+      let y = graph.type(node.outputs[0])
+    else { return nil }
+    let moved = perm.filter { x.shape[$0] != 1 }
+    return moved == moved.sorted() ? graph.add("reshape", node.inputs, ["shape": .dims(y.shape)]) : nil
+  }
+
+  static let doubleReshape = Rule("movement.compose-reshapes", roots: ["reshape"]) { graph, node in
+    guard let inner = graph.producer(node.inputs[0], "reshape") else { return nil }
+    return graph.add(node.op, inner.inputs)
+  }
+
+  static let identityReshape = Rule("movement.remove-same-shape", roots: ["reshape"]) { graph, node in
+    graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
+  }
+
+  static let identityBroadcast = Rule("movement.remove-broadcast", roots: ["broadcast_to", "tile"]) { graph, node in
+    graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
+  }
+
+  /// An element-wise operation broadcasts its operands itself.
+  static let broadcastOfScalarOperand = Rule(
+    "elementwise.drop-broadcast", roots: ["add", "sub", "mul", "div", "min", "max", "equal", "less", "greater", "and", "or"]
+  ) { graph, node in
+    for position in [0, 1] {
+      guard let broadcast = graph.producer(node.inputs[position], "broadcast_to") else { continue }
+      var inputs = node.inputs
+      inputs[position] = broadcast.inputs[0]
+      if let value = graph.add(node.op, inputs), graph.type(value) == graph.type(node.outputs[0]) { return value }
+    }
+    return nil
+  }
+
+  static let identitySlice = Rule("movement.remove-slice", roots: ["slice"]) { graph, node in
+    guard let steps = try? node.op.attributes.ints("steps"), steps.allSatisfy({ $0 == 1 }),
+      let starts = try? node.op.attributes.dims("starts"), starts.allSatisfy({ $0 == 0 })
+    else { return nil }
+    return graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
+  }
+
+  static let identityPad = Rule("movement.remove-pad", roots: ["pad"]) { graph, node in
+    guard let before = try? node.op.attributes.dims("before"), let after = try? node.op.attributes.dims("after"),
+      (before + after).allSatisfy({ $0 == 0 })
+    else { return nil }
+    return node.inputs[0]
+  }
+
+  static let singleConcat = Rule("movement.remove-concat", roots: ["concat"]) { _, node in
+    node.inputs.count == 1 ? node.inputs[0] : nil
+  }
+
+  static let identityCast = Rule("elementwise.remove-cast", roots: ["cast"]) { graph, node in
+    graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
+  }
+}
