@@ -17,7 +17,7 @@ package struct Sample: Sendable {
   package let tolerance: Double
 
   package init(
-    _ op: any Operation, _ operands: String..., where symbols: [String: ClosedRange<Int>] = [:],
+    _ op: any Operation, operands: [String], where symbols: [String: ClosedRange<Int>] = [:],
     values: [Int: ClosedRange<Double>] = [:], constants: [Int: HostTensor] = [:], tolerance: Double = 1e-5
   ) {
     self.op = op
@@ -26,5 +26,12 @@ package struct Sample: Sendable {
     self.values = values
     self.constants = constants
     self.tolerance = tolerance
+  }
+
+  package init(
+    _ op: any Operation, _ operands: String..., where symbols: [String: ClosedRange<Int>] = [:],
+    values: [Int: ClosedRange<Double>] = [:], constants: [Int: HostTensor] = [:], tolerance: Double = 1e-5
+  ) {
+    self.init(op, operands: operands, where: symbols, values: values, constants: constants, tolerance: tolerance)
   }
 }

@@ -1,6 +1,9 @@
 import ApusGraph
 
-/// The operations of this folder.
+/// Operations that draw random numbers.
 enum RandomFamily {
-  static let operations: [Catalogue.Entry] = []
+  static let operations: [Catalogue.Entry] = [
+    (RandomFill.Distribution.allCases.map(\.rawValue), RandomFill.self), (["random_bernoulli"], Bernoulli.self),
+    (["random_multinomial"], Multinomial.self),
+  ]
 }

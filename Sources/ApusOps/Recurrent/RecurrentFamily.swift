@@ -1,6 +1,6 @@
 import ApusGraph
 
-/// The operations of this folder.
+/// Layers that step through sequences.
 enum RecurrentFamily {
-  static let operations: [Catalogue.Entry] = []
+  static let operations: [Catalogue.Entry] = [(["lstm", "gru", "rnn"], RecurrentLayer.self)]
 }

@@ -1,6 +1,6 @@
 import ApusGraph
 
-/// The operations of this folder.
+/// Transforms of signals.
 enum SignalFamily {
-  static let operations: [Catalogue.Entry] = []
+  static let operations: [Catalogue.Entry] = [(["dft"], DFT.self), (["stft"], STFT.self)]
 }
