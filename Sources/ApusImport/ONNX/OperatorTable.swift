@@ -1,0 +1,15 @@
+/// The ONNX operators that are understood, by qualified name. Each family is one table in `Operators/`.
+package enum OperatorTable {
+  private static let families: [[String: Lowering]] = [
+    ElementwiseOperators.table, ActivationOperators.table, ReduceOperators.table, MovementOperators.table,
+  ]
+
+  private static let all: [String: Lowering] = families.reduce(into: [:]) { all, family in
+    all.merge(family) { _, _ in preconditionFailure("an operator is listed in two families") }
+  }
+
+  static func lowering(_ name: String) -> Lowering? { all[name] }
+
+  /// Names of all operators that are understood, sorted; those of other domains as `domain::Name`.
+  package static var names: [String] { all.keys.sorted() }
+}
