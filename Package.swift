@@ -76,6 +76,12 @@ let package = Package(
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
     tests("ApusCLITests", ["ApusCLI", "ApusCore", "ApusPlan"]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
+    tests(
+      "ApusImportTests",
+      [
+        "ApusCore", "ApusGraph", "ApusOps", "ApusImport",
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ]),
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
   ]
 )

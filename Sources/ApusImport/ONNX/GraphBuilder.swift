@@ -8,6 +8,8 @@ final class GraphBuilder {
   /// Outer values that this body uses, in the order of the inputs that stand for them.
   private(set) var captures: [ValueID] = []
   private var captured: [ValueID: ValueID] = [:]
+  /// Elements of float tensors that were computed from sizes.
+  var fractions: [ValueID: [Fraction]] = [:]
   private var scalars: [ScalarKey: ValueID] = [:]
 
   private struct ScalarKey: Hashable {

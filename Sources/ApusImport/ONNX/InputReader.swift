@@ -7,8 +7,7 @@ struct InputReader {
 
   /// Declares the graph's inputs and constants in `scope`; problems are reported to the session.
   func declareInputs(of proto: Onnx_GraphProto, in scope: NameScope) {
-    let initializers = Set(proto.initializer.map(\.name)).union(proto.sparseInitializer.map(\.values.name))
-    let inputs = proto.input.filter { !initializers.contains($0.name) }
+    let inputs = trueInputs(of: proto)
     for shape in session.options.shapes.values {
       for dim in shape { dim.symbols.forEach { session.symbols.reserve($0) } }
     }
@@ -28,6 +27,23 @@ struct InputReader {
         scope.fail(input.name)
       }
     }
+  }
+
+  /// The inputs that are not given by an initializer.
+  private func trueInputs(of proto: Onnx_GraphProto) -> [Onnx_ValueInfoProto] {
+    let initializers = Set(proto.initializer.map(\.name)).union(proto.sparseInitializer.map(\.values.name))
+    return proto.input.filter { !initializers.contains($0.name) }
+  }
+
+  /// Names and types of the inputs.
+  func inputs(of proto: Onnx_GraphProto) throws(ImportError) -> [(name: String, type: ValueType)] {
+    var inputs: [(name: String, type: ValueType)] = []
+    for input in trueInputs(of: proto) {
+      do { inputs.append((input.name, try valueType(input.type, name: input.name))) } catch {
+        throw error.at("input '\(input.name)'")
+      }
+    }
+    return inputs
   }
 
   private func checkNames(_ inputs: [Onnx_ValueInfoProto]) {

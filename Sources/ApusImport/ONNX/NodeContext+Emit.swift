@@ -21,6 +21,7 @@ extension NodeContext {
       if let constants = try folded(op, inputs) { return constants.map { builder.graph.addConstant($0) } }
       let path = scope.path + (node.name.isEmpty ? node.output.first { !$0.isEmpty } ?? node.opType : node.name)
       let results = try builder.graph.add(op, inputs, name: path)
+      followSizes(op, inputs, results)
       return results.map(constantIfKnown)
     } catch { throw ImportError(problems: error.problems) }
   }
@@ -60,6 +61,20 @@ extension NodeContext {
     guard let results = try? op.reference(operands.map { .tensor($0) }) else { return nil }
     let tensors = results.compactMap(\.tensor)
     return tensors.count == results.count ? tensors : nil
+  }
+
+  /// Keeps track of sizes through floats: sizes that are cast, scaled, rounded and cast back are sizes again.
+  private func followSizes(_ op: any Operation, _ inputs: [ValueID], _ results: [ValueID]) {
+    guard results.count == 1, let type = builder.graph.type(results[0]).tensor, type.rank <= 1,
+      let fractions = Fraction.follow(op.name, inputs, builder)
+    else { return }
+    if type.dtype.isFloat {
+      builder.fractions[results[0]] = fractions
+    } else if type.dtype == .i64 || type.dtype == .i32, builder.graph[results[0]].dims == nil {
+      // A cast from floats truncates.
+      let dims = fractions.map(\.floor)
+      if dims.allSatisfy({ $0.range.lower >= 0 }) { builder.graph[results[0]].dims = dims }
+    }
   }
 
   /// A constant in place of an integer tensor whose elements are all known.

@@ -1,4 +1,5 @@
 package import ApusCore
+import ApusGraph
 import Foundation
 
 /// Reads ONNX models of operator sets 7 to 28, with external data, local functions and control flow.
@@ -31,12 +32,30 @@ package struct ONNXImporter: Importer {
     do { return try load(file.bytes, folder: folder, options) } catch { throw error.at(path) }
   }
 
+  /// The names and types of a model's inputs, initializers left out, without reading its nodes.
+  ///
+  /// Dims without a name are symbols `<input>_<axis>`.
+  package func inputs(of path: String) throws(ImportError) -> [(name: String, type: ValueType)] {
+    let file: MappedFile
+    do { file = try MappedFile(path: path) } catch { throw ImportError("APUS-I-0001", "\(error)") }
+    do {
+      let proto = try parse(file.bytes)
+      let session = ImportSession(
+        proto, opsets: [:], folder: nil, options: ImportOptions(catalogue: Catalogue([])))
+      return try InputReader(session: session).inputs(of: proto.graph)
+    } catch { throw error.at(path) }
+  }
+
   /// Reads a model from memory.
   ///
   /// - Parameter folder: where external data files may lie; nil when there are none.
   package func load(
     _ bytes: UnsafeRawBufferPointer, folder: String? = nil, _ options: ImportOptions
   ) throws(ImportError) -> Model {
+    try load(try parse(bytes), folder: folder, options)
+  }
+
+  private func parse(_ bytes: UnsafeRawBufferPointer) throws(ImportError) -> Onnx_ModelProto {
     guard let base = bytes.baseAddress, bytes.count > 0 else {
       throw ImportError("APUS-I-0002", "the file is empty", hint: "An ONNX model is expected.")
     }
@@ -47,7 +66,7 @@ package struct ONNXImporter: Importer {
     }
     let data = Data(
       bytesNoCopy: UnsafeMutableRawPointer(mutating: base), count: bytes.count, deallocator: .none)
-    return try load(try ProtoFile.parse(Onnx_ModelProto.self, data, "ONNX model"), folder: folder, options)
+    return try ProtoFile.parse(Onnx_ModelProto.self, data, "ONNX model")
   }
 
   func load(_ proto: Onnx_ModelProto, folder: String?, _ options: ImportOptions) throws(ImportError) -> Model {

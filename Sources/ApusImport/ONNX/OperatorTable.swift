@@ -2,6 +2,8 @@
 package enum OperatorTable {
   private static let families: [[String: Lowering]] = [
     ElementwiseOperators.table, ActivationOperators.table, ReduceOperators.table, MovementOperators.table,
+    MovementOperators.sliceTable, ContractionOperators.table, ConvolutionOperators.table,
+    IndexingOperators.table, ImageOperators.table, NormalizationOperators.table, QuantizationOperators.table,
   ]
 
   private static let all: [String: Lowering] = families.reduce(into: [:]) { all, family in
