@@ -350,6 +350,11 @@ extension Dim {
   package struct Summand {
     package var coefficient: Int
     package var factors: [Factor]
+
+    package init(coefficient: Int, factors: [Factor]) {
+      self.coefficient = coefficient
+      self.factors = factors
+    }
   }
 
   package enum Factor {
@@ -400,6 +405,24 @@ extension Dim {
   }
 
   package var constantTerm: Int { constant }
+
+  /// Puts together what ``constantTerm`` and ``summands`` took apart, without bringing it to canonical form.
+  package init(constantTerm: Int, summands: [Summand]) {
+    self.init(
+      constant: constantTerm,
+      terms: summands.map { summand in
+        Term(
+          coefficient: summand.coefficient,
+          factors: summand.factors.map { factor in
+            switch factor {
+            case .symbol(let symbol): .symbol(symbol)
+            case .quotient(let a, let b): .quotient(a, b)
+            case .minimum(let a, let b): .minimum(a, b)
+            case .maximum(let a, let b): .maximum(a, b)
+            }
+          })
+      })
+  }
 
   /// `(whole, rest)` with `self = whole · divisor + rest`, where `whole` takes every term the divisor divides.
   package func split(by divisor: Dim) -> (whole: Dim, rest: Dim) {

@@ -38,6 +38,11 @@ public struct Knob: Sendable {
     }
   }
 
+  /// How much is printed of what is done.
+  public static let debug = Knob.level(
+    "APUS_DEBUG", 0...7, default: 0,
+    "1 devices, 2 time of each step, 3 tactics, 4 kernel source, 5 graph after each pass, 6 kernel IR, 7 assembly")
+
   /// The value in force: the environment's, or the default.
   ///
   /// - Throws: ``BuildError`` `APUS-K-0001` when the environment holds a value that is not accepted.

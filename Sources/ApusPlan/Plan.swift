@@ -76,8 +76,9 @@ public struct Slot: Sendable {
   public var name: String
   public var type: ValueType
   public var storage: Storage
-  /// First and last step, counting nested steps in order of listing, between which the bytes must stay untouched; views extend
-  /// the life of what they look at. Meaningful for `arena` only.
+  /// First and last step, counting nested steps in order of listing (a branch or loop first, then what it holds), between
+  /// which the bytes must stay untouched, uses through views included. Meaningful for `arena` only; set by
+  /// ``Plan/assignLifetimes()``.
   public var firstStep: Int
   public var lastStep: Int
 

@@ -1,1 +1,44 @@
-// host
+#ifndef CAPUSHOST_H
+#define CAPUSHOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/// The pause instruction of a spin loop.
+static inline void apus_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+/// Sleeps while `*word` equals `expected`; may return early.
+void apus_wait(uint32_t *word, uint32_t expected);
+
+/// Wakes up to `count` threads that sleep on `word`.
+void apus_wake(uint32_t *word, int32_t count);
+
+/// Number of processors this process may run on.
+int32_t apus_processor_count(void);
+
+/// Bytes of physical memory.
+uint64_t apus_physical_memory(void);
+
+/// Names the calling thread in debuggers and profilers.
+void apus_name_thread(const char *name);
+
+/// Opens an unnamed file in memory that holds the bytes, or an unlinked temporary file where the system has none.
+/// Returns the descriptor, or minus the error number.
+int32_t apus_memory_file(const void *bytes, size_t byte_count);
+
+/// Architecture of this machine: `x86-64`, `arm64`.
+const char *apus_architecture(void);
+
+/// The instruction-set features that can be asked for, in a fixed order; NULL at the end.
+const char *apus_feature_name(int32_t index);
+
+/// Whether the processor and the system support feature `index`.
+int32_t apus_feature_supported(int32_t index);
+
+#endif

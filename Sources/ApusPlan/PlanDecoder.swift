@@ -1,0 +1,268 @@
+import ApusCore
+
+/// Reads what ``PlanEncoder`` wrote, from bytes that may be anything. Indices of slots and functions are checked
+/// afterwards by ``Plan/validate()``.
+struct PlanDecoder {
+  /// Deepest nesting of steps, types and dims, and the most parts one dim may have when written out.
+  static let depthLimit = 64
+  static let dimSizeLimit = 1 << 14
+
+  private var reader: ByteReader
+  private var symbols: [Symbol] = []
+  private var dims: [Dim] = []
+
+  static func fingerprint(_ reader: consuming ByteReader) throws(EngineFileError) -> Fingerprint {
+    let format = try reader.int()
+    let compiler = try reader.text()
+    let backend = try reader.text()
+    let target = try reader.text()
+    let features = try reader.texts()
+    try reader.finish()
+    return Fingerprint(format: format, compiler: compiler, backend: backend, target: target, features: features)
+  }
+
+  static func plan(_ reader: ByteReader, fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
+    var decoder = PlanDecoder(reader: reader)
+    try decoder.readSymbols()
+    try decoder.readDims()
+    let plan = try decoder.plan(fingerprint)
+    try decoder.reader.finish()
+    return plan
+  }
+
+  private init(reader: ByteReader) { self.reader = reader }
+
+  private mutating func plan(_ fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
+    var plan = Plan(name: try reader.text(), fingerprint: fingerprint)
+    for _ in 0..<(try reader.count(minimumSize: 8)) {
+      let key = try reader.text()
+      plan.metadata[key] = try reader.text()
+    }
+    plan.shapeSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
+    plan.runSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
+    plan.inputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
+    plan.outputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
+    plan.slots = try list(22) { decoder throws(EngineFileError) in try decoder.slot() }
+    plan.functions = try list(8) { decoder throws(EngineFileError) in
+      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
+    }
+    plan.steps = try steps(depth: 0)
+    plan.profiles = try list(8) { decoder throws(EngineFileError) in try decoder.profile() }
+    return plan
+  }
+
+  private mutating func list<Element>(
+    _ minimumSize: Int, _ element: (inout PlanDecoder) throws(EngineFileError) -> Element
+  ) throws(EngineFileError) -> [Element] {
+    let count = try reader.count(minimumSize: minimumSize)
+    var elements: [Element] = []
+    elements.reserveCapacity(count)
+    for _ in 0..<count { elements.append(try element(&self)) }
+    return elements
+  }
+
+  private mutating func slotIndex() throws(EngineFileError) -> Int { Int(try reader.read(UInt32.self)) }
+
+  private mutating func slotIndices() throws(EngineFileError) -> [Int] {
+    try list(4) { decoder throws(EngineFileError) in try decoder.slotIndex() }
+  }
+
+  /// A list of exactly `count` indices.
+  private mutating func slotIndices(exactly count: Int) throws(EngineFileError) -> [Int] {
+    let indices = try slotIndices()
+    if indices.count != count { throw reader.malformed("\(count) slots are expected, \(indices.count) are given") }
+    return indices
+  }
+
+  private mutating func flag() throws(EngineFileError) -> Bool {
+    switch try reader.tag() {
+    case 0: return false
+    case 1: return true
+    case let other: throw reader.malformed("0 or 1 is expected, \(other) is found")
+    }
+  }
+
+  private mutating func optionalIndex() throws(EngineFileError) -> Int? { try flag() ? try slotIndex() : nil }
+
+  // MARK: Sizes
+
+  private mutating func readSymbols() throws(EngineFileError) {
+    symbols = try list(20) { decoder throws(EngineFileError) in
+      let name = try decoder.reader.text()
+      let lower = try decoder.reader.int()
+      let upper = try decoder.reader.int()
+      if lower > upper { throw decoder.reader.malformed("symbol '\(name)' has the empty range \(lower)…\(upper)") }
+      return Symbol(name, Interval(lower, upper))
+    }
+  }
+
+  private mutating func symbol() throws(EngineFileError) -> Symbol {
+    symbols[try reader.index(below: symbols.count, "symbol")]
+  }
+
+  private mutating func readDims() throws(EngineFileError) {
+    let count = try reader.count(minimumSize: 12)
+    dims.reserveCapacity(count)
+    var measures: [(depth: Int, size: Int)] = []
+    measures.reserveCapacity(count)
+    for _ in 0..<count {
+      var measure = (depth: 0, size: 1)
+      dims.append(try dimRecord(measures, &measure))
+      measures.append(measure)
+    }
+  }
+
+  private mutating func dimRecord(
+    _ measures: [(depth: Int, size: Int)], _ measure: inout (depth: Int, size: Int)
+  ) throws(EngineFileError) -> Dim {
+    let constant = try reader.int()
+    var summands: [Dim.Summand] = []
+    for _ in 0..<(try reader.count(minimumSize: 12)) {
+      let coefficient = try reader.int()
+      var factors: [Dim.Factor] = []
+      for _ in 0..<(try reader.count(minimumSize: 5)) {
+        measure.size += 1
+        factors.append(try factor(measures, &measure))
+      }
+      summands.append(Dim.Summand(coefficient: coefficient, factors: factors))
+    }
+    if measure.depth > Self.depthLimit || measure.size > Self.dimSizeLimit {
+      throw reader.malformed("a size expression is nested too deep or too large")
+    }
+    return Dim(constantTerm: constant, summands: summands)
+  }
+
+  private mutating func factor(
+    _ measures: [(depth: Int, size: Int)], _ measure: inout (depth: Int, size: Int)
+  ) throws(EngineFileError) -> Dim.Factor {
+    let tag = try reader.tag()
+    if tag == 0 { return .symbol(try symbol()) }
+    let a = try reader.index(below: measures.count, "size expression")
+    let b = try reader.index(below: measures.count, "size expression")
+    measure.depth = max(measure.depth, 1 + max(measures[a].depth, measures[b].depth))
+    measure.size += measures[a].size + measures[b].size
+    switch tag {
+    case 1: return .quotient(dims[a], dims[b])
+    case 2: return .minimum(dims[a], dims[b])
+    case 3: return .maximum(dims[a], dims[b])
+    default: throw reader.malformed("unknown part \(tag) of a size expression")
+    }
+  }
+
+  private mutating func dim() throws(EngineFileError) -> Dim {
+    dims[try reader.index(below: dims.count, "size expression")]
+  }
+
+  // MARK: Types and slots
+
+  private mutating func type(depth: Int = 0) throws(EngineFileError) -> ValueType {
+    if depth > 16 { throw reader.malformed("a type is nested too deep") }
+    switch try reader.tag() {
+    case 0:
+      let name = try reader.text()
+      guard let dtype = DType(rawValue: name) else { throw reader.malformed("unknown element type '\(name)'") }
+      return .tensor(TensorType(dtype, try list(4) { decoder throws(EngineFileError) in try decoder.dim() }))
+    case 1: return .sequence(try type(depth: depth + 1))
+    case 2: return .optional(try type(depth: depth + 1))
+    case let other: throw reader.malformed("unknown kind of type \(other)")
+    }
+  }
+
+  private mutating func binding() throws(EngineFileError) -> Binding {
+    Binding(name: try reader.text(), type: try type(), slot: try slotIndex())
+  }
+
+  private mutating func slot() throws(EngineFileError) -> Slot {
+    let name = try reader.text()
+    let type = try type()
+    let storage: Slot.Storage
+    switch try reader.tag() {
+    case 0: storage = .input(try slotIndex())
+    case 1: storage = .output(try slotIndex())
+    case 2: storage = .constant(offset: try reader.int())
+    case 3: storage = .arena
+    case 4: storage = .view(of: try slotIndex(), byteOffset: try dim())
+    case 5: storage = .grown
+    case 6: storage = .object
+    case let other: throw reader.malformed("unknown kind of storage \(other)")
+    }
+    return Slot(name: name, type: type, storage: storage, firstStep: try reader.int(), lastStep: try reader.int())
+  }
+
+  private mutating func profile() throws(EngineFileError) -> Profile {
+    let name = try reader.text()
+    let ranges = try list(28) { decoder throws(EngineFileError) in
+      Profile.Range(
+        symbol: try decoder.reader.text(), min: try decoder.reader.int(), opt: try decoder.reader.int(),
+        max: try decoder.reader.int())
+    }
+    return Profile(name: name, ranges: ranges)
+  }
+
+  // MARK: Steps
+
+  private mutating func steps(depth: Int) throws(EngineFileError) -> [Step] {
+    if depth > Self.depthLimit { throw reader.malformed("steps are nested too deep") }
+    return try list(21) { decoder throws(EngineFileError) in try decoder.step(depth: depth) }
+  }
+
+  private mutating func step(depth: Int) throws(EngineFileError) -> Step {
+    let action = try action(depth: depth)
+    return Step(
+      action, name: try reader.text(), sources: try reader.texts(), tactic: try reader.text(), work: try dim(),
+      traffic: try dim())
+  }
+
+  private mutating func action(depth: Int) throws(EngineFileError) -> Step.Action {
+    switch try reader.tag() {
+    case 0:
+      return .launch(
+        Launch(
+          function: try slotIndex(), buffers: try slotIndices(),
+          parameters: try list(4) { decoder throws(EngineFileError) in try decoder.dim() }, blocks: try dim(),
+          scratchBytes: try dim()))
+    case 1: return .copy(from: try slotIndex(), to: try slotIndex())
+    case 2:
+      return .host(
+        HostCall(
+          operation: try reader.text(), attributes: try reader.text(), inputs: try slotIndices(),
+          outputs: try slotIndices(), boundSymbols: try reader.texts()))
+    case 3: return .bind(slot: try slotIndex(), symbols: try reader.texts())
+    case 4:
+      return .branch(
+        condition: try slotIndex(), then: try steps(depth: depth + 1), else: try steps(depth: depth + 1))
+    case 5: return .loop(try loop(depth: depth + 1))
+    case 6:
+      return .define(
+        try list(8) { decoder throws(EngineFileError) in
+          Definition(symbol: try decoder.reader.text(), size: try decoder.dim())
+        })
+    case let other: throw reader.malformed("unknown kind of step \(other)")
+    }
+  }
+
+  private mutating func loop(depth: Int) throws(EngineFileError) -> Loop {
+    var loop = Loop(body: [])
+    loop.tripCount = try optionalIndex()
+    if try flag() { loop.tripDim = try dim() }
+    loop.condition = try optionalIndex()
+    loop.iteration = try optionalIndex()
+    loop.bodyCondition = try optionalIndex()
+    loop.nextCondition = try optionalIndex()
+    loop.carried = try list(17) { decoder throws(EngineFileError) in
+      let slots = try decoder.slotIndices(exactly: 3)
+      return Loop.Carried(initial: slots[0], current: slots[1], next: slots[2], result: try decoder.optionalIndex())
+    }
+    loop.stacked = try list(12) { decoder throws(EngineFileError) in
+      let slots = try decoder.slotIndices(exactly: 2)
+      return Loop.Stacked(element: slots[0], stacked: slots[1])
+    }
+    loop.sliced = try list(12) { decoder throws(EngineFileError) in
+      let slots = try decoder.slotIndices(exactly: 2)
+      return Loop.Sliced(source: slots[0], element: slots[1])
+    }
+    if try flag() { loop.countSymbol = try reader.text() }
+    loop.body = try steps(depth: depth)
+    return loop
+  }
+}

@@ -1,0 +1,131 @@
+import ApusCore
+import ApusPlan
+
+/// A program with the sizes of one set of input shapes: offsets in the arena, and tables of addresses and numbers that
+/// launches read.
+///
+/// Addresses are valid for one state of the context's memory; ``epoch`` says which.
+final class BoundPlan {
+  let values: UnsafeMutablePointer<Int>
+  /// Byte counts by slot; ``DimProgram/unknown`` until a late slot is reached.
+  let byteCounts: UnsafeMutablePointer<Int>
+  /// Addresses by slot.
+  let addresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+  /// Addresses of all launches' buffers.
+  let buffers: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+  let parameters: UnsafeMutablePointer<Int64>
+  /// Blocks and scratch bytes by launch.
+  let blocks: UnsafeMutablePointer<Int>
+  let scratch: UnsafeMutablePointer<Int>
+  private(set) var arenaOffsets: [Int]
+  private(set) var arena = ArenaPlan(offsets: [], byteCount: 0, lowerBound: 0, sum: 0)
+  /// Most scratch bytes that a thread needs in any launch whose sizes are known.
+  private(set) var scratchByteCount = 0
+  var epoch = -1
+
+  /// Tables without sizes, of a context that has not run yet.
+  init(unbound program: Program) {
+    values = .allocate(capacity: max(program.dims.count, 1))
+    values.initialize(repeating: DimProgram.unknown, count: program.dims.count)
+    byteCounts = .allocate(capacity: max(program.slots.count, 1))
+    byteCounts.initialize(repeating: DimProgram.unknown, count: program.slots.count)
+    addresses = .allocate(capacity: max(program.slots.count, 1))
+    addresses.initialize(repeating: nil, count: program.slots.count)
+    buffers = .allocate(capacity: max(program.launchSlots.count, 1))
+    buffers.initialize(repeating: nil, count: program.launchSlots.count)
+    parameters = .allocate(capacity: max(program.launchParameters.count, 1))
+    parameters.initialize(repeating: 0, count: program.launchParameters.count)
+    blocks = .allocate(capacity: max(program.launches.count, 1))
+    blocks.initialize(repeating: 0, count: program.launches.count)
+    scratch = .allocate(capacity: max(program.launches.count, 1))
+    scratch.initialize(repeating: 0, count: program.launches.count)
+    arenaOffsets = [Int](repeating: 0, count: program.slots.count)
+  }
+
+  /// Evaluates all sizes for the inputs' shapes and plans the arena.
+  ///
+  /// - Throws: ``RunError`` when shapes do not fit, or a size is negative or more than `memoryLimit`.
+  convenience init(_ program: Program, shapes: [[Int]], memoryLimit: Int) throws(RunError) {
+    self.init(unbound: program)
+    try ShapeSolver.solve(program, shapes: shapes, into: values)
+    try measure(program)
+    try planArena(program, memoryLimit: memoryLimit)
+    try checkViews(program)
+    for launch in program.launches.indices where !program.launches[launch].isLate {
+      try evaluate(launch, program)
+      scratchByteCount = max(scratchByteCount, scratch[launch])
+    }
+    if scratchByteCount > memoryLimit { throw RunError.tooLarge(scratchByteCount, "scratch", limit: memoryLimit) }
+  }
+
+  deinit {
+    values.deallocate()
+    byteCounts.deallocate()
+    addresses.deallocate()
+    buffers.deallocate()
+    parameters.deallocate()
+    blocks.deallocate()
+    scratch.deallocate()
+  }
+
+  /// Sizes of a slot's shape now; nil when one is not known or negative.
+  func byteCount(_ slot: SlotRecord) -> Int? {
+    var product = slot.dtype.byteCount
+    for node in slot.shape {
+      if values[node] < 0 { return nil }
+      product = saturatingMultiply(product, values[node])
+    }
+    return product
+  }
+
+  private func measure(_ program: Program) throws(RunError) {
+    for (index, slot) in program.slots.enumerated() where !slot.isObject {
+      if slot.shape.contains(where: { program.dims.isLate[$0] }) { continue }
+      guard let byteCount = byteCount(slot) else { throw RunError.badSize(program, slot: index, values) }
+      byteCounts[index] = byteCount
+    }
+  }
+
+  private func planArena(_ program: Program, memoryLimit: Int) throws(RunError) {
+    var requests: [ArenaRequest] = []
+    var owners: [Int] = []
+    var sum = 0
+    for (index, slot) in program.plan.slots.enumerated() where slot.storage == .arena {
+      let byteCount = byteCounts[index]
+      if byteCount > memoryLimit { throw RunError.tooLarge(byteCount, "slot '\(slot.name)'", limit: memoryLimit) }
+      sum = saturatingAdd(sum, byteCount)
+      requests.append(ArenaRequest(byteCount: byteCount, firstStep: slot.firstStep, lastStep: slot.lastStep))
+      owners.append(index)
+    }
+    if sum > Int.max / 4 { throw RunError.tooLarge(sum, "the arena", limit: memoryLimit) }
+    arena = ArenaPlanner.plan(requests)
+    if arena.byteCount > memoryLimit { throw RunError.tooLarge(arena.byteCount, "the arena", limit: memoryLimit) }
+    for (request, slot) in owners.enumerated() { arenaOffsets[slot] = arena.offsets[request] }
+  }
+
+  /// Views whose place is known lie within what they look at.
+  private func checkViews(_ program: Program) throws(RunError) {
+    for (index, slot) in program.slots.enumerated() where !slot.isLate {
+      guard case .view(let viewed, _) = slot.storage else { continue }
+      let offset = values[slot.viewOffset]
+      if offset < 0 || saturatingAdd(offset, byteCounts[index]) > byteCounts[viewed] {
+        throw RunError.outsideView(program, slot: index, offset: offset, byteCounts[index], of: byteCounts[viewed])
+      }
+    }
+  }
+
+  /// Computes a launch's integers from the values in force.
+  func evaluate(_ index: Int, _ program: Program) throws(RunError) {
+    let launch = program.launches[index]
+    blocks[index] = values[launch.blocks]
+    scratch[index] = values[launch.scratch]
+    if blocks[index] < 0 || scratch[index] < 0 {
+      throw RunError.badLaunch(program, launch, blocks: blocks[index], scratch: scratch[index])
+    }
+    for position in launch.firstParameter..<launch.firstParameter + launch.parameterCount {
+      let value = values[program.launchParameters[position]]
+      if value == DimProgram.unknown { throw RunError.badLaunch(program, launch, parameter: position) }
+      parameters[position] = Int64(value)
+    }
+  }
+}

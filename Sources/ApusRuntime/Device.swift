@@ -1,0 +1,95 @@
+public import ApusCore
+public import ApusPlan
+
+/// What runs kernels: a processor or an accelerator with its memory.
+///
+/// Addresses of device memory are plain pointers; the host may read and write them directly. A device is shared by
+/// engines and threads.
+public protocol Device: AnyObject, Sendable {
+  /// What the device is called in messages.
+  var name: String { get }
+
+  /// Bytes of memory there are in all: no plan that needs more is bound.
+  var memoryByteCount: Int { get }
+
+  /// Refuses an engine whose code this device cannot run.
+  ///
+  /// - Throws: ``EngineFileError`` `APUS-E-0011` (backend), `APUS-E-0012` (target or features) with what is missing.
+  func check(_ fingerprint: Fingerprint) throws(EngineFileError)
+
+  /// Allocates bytes whose content is undefined, 64-byte aligned.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0001` when there is not enough memory.
+  func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer
+
+  /// Brings constants to where kernels read them; nil when they can be read where they are.
+  func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer?
+
+  /// Loads compiled code.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0002` with the loader's reason.
+  func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage
+
+  /// Makes a queue of work. Each context has its own.
+  func makeStream() throws(DeviceError) -> any DeviceStream
+}
+
+/// Loaded code. Functions stay valid as long as the image lives.
+public protocol DeviceImage: AnyObject, Sendable {
+  /// Finds a kernel.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0003` when the image has no such function.
+  func function(named symbol: String) throws(DeviceError) -> DeviceFunction
+}
+
+/// A kernel of a loaded image.
+public struct DeviceFunction: @unchecked Sendable {
+  /// What the device knows it by: an entry address or a handle.
+  public let handle: UnsafeMutableRawPointer
+
+  public init(handle: UnsafeMutableRawPointer) { self.handle = handle }
+}
+
+/// One launch with everything resolved to addresses and numbers.
+public struct DeviceLaunch {
+  public var function: DeviceFunction
+  /// Addresses in the order of the kernel's buffers.
+  public var buffers: UnsafePointer<UnsafeMutableRawPointer?>
+  /// Integer arguments.
+  public var parameters: UnsafePointer<Int64>
+  /// Number of virtual blocks.
+  public var blocks: Int
+  /// Working memory; thread i uses the bytes from `i * scratchStride`.
+  public var scratch: UnsafeMutableRawPointer?
+  public var scratchStride: Int
+}
+
+/// An ordered queue of launches and copies. Used by one thread at a time.
+public protocol DeviceStream: AnyObject {
+  /// Number of threads that a launch may use at once, each with its own scratch.
+  var scratchCount: Int { get }
+
+  func launch(_ launch: DeviceLaunch)
+  func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
+  func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int)
+
+  /// Waits until all that was queued is done.
+  func synchronize() throws(DeviceError)
+}
+
+/// Device memory that is given back when the value is released.
+public final class DeviceBuffer: @unchecked Sendable {
+  public let base: UnsafeMutableRawPointer
+  public let byteCount: Int
+  private let release: @Sendable (UnsafeMutableRawPointer) -> Void
+
+  public init(
+    base: UnsafeMutableRawPointer, byteCount: Int, release: @escaping @Sendable (UnsafeMutableRawPointer) -> Void
+  ) {
+    self.base = base
+    self.byteCount = byteCount
+    self.release = release
+  }
+
+  deinit { release(base) }
+}

@@ -1,0 +1,94 @@
+public import ApusPlan
+
+/// Times of the steps of a context's runs. Nested steps count for themselves and for the step that holds them.
+public final class LayerProfiler {
+  /// One row of the table: a step and its times.
+  public struct Layer: Sendable {
+    /// Number of the step, nested steps counted in order of listing.
+    public var step: Int
+    /// Depth of nesting.
+    public var depth: Int
+    public var name: String
+    public var sources: [String]
+    public var tactic: String
+    /// Number of times it ran, over all runs.
+    public var count: Int
+    /// Median of the times per run.
+    public var median: Duration
+    /// Arithmetic operations and bytes moved per run.
+    public var work: Int
+    public var traffic: Int
+  }
+
+  private let rows: [(step: Step, depth: Int)]
+  private var times: [[Duration]]
+  private var current: [Duration]
+  private var counts: [Int]
+  private var work: [Int]
+  private var traffic: [Int]
+  /// Number of runs recorded.
+  public private(set) var runCount = 0
+
+  public init(plan: Plan) {
+    rows = Self.rows(plan.steps, depth: 0)
+    times = [[Duration]](repeating: [], count: rows.count)
+    current = [Duration](repeating: .zero, count: rows.count)
+    counts = [Int](repeating: 0, count: rows.count)
+    work = counts
+    traffic = counts
+  }
+
+  private static func rows(_ steps: [Step], depth: Int) -> [(step: Step, depth: Int)] {
+    steps.flatMap { step in
+      [(step, depth)] + step.action.nested.flatMap { rows($0, depth: depth + 1) }
+    }
+  }
+
+  func beginRun() {
+    for step in rows.indices {
+      current[step] = .zero
+      work[step] = 0
+      traffic[step] = 0
+    }
+  }
+
+  func add(_ time: Duration, step: Int, work: Int, traffic: Int) {
+    current[step] += time
+    counts[step] += 1
+    self.work[step] = self.work[step] &+ max(work, 0)
+    self.traffic[step] = self.traffic[step] &+ max(traffic, 0)
+  }
+
+  func endRun() {
+    for step in rows.indices { times[step].append(current[step]) }
+    runCount += 1
+  }
+
+  /// The steps with their times, in order of listing.
+  public var layers: [Layer] {
+    rows.indices.map { index in
+      let row = rows[index]
+      let sorted = times[index].sorted()
+      return Layer(
+        step: index, depth: row.depth, name: row.step.name, sources: row.step.sources, tactic: row.step.tactic,
+        count: counts[index], median: sorted.isEmpty ? .zero : sorted[sorted.count / 2], work: work[index],
+        traffic: traffic[index])
+    }
+  }
+
+  /// The steps of the last run with their times, one line each.
+  public var lastRun: String {
+    rows.indices.map { index in
+      let row = rows[index]
+      let seconds = current[index] / .seconds(1)
+      let indent = String(repeating: "  ", count: row.depth)
+      var line = "\(indent)\(row.step.name) [\(row.step.tactic)] \((seconds * 1e7).rounded() / 10) us"
+      if seconds > 0 {
+        line += " \(rate(work[index], seconds)) GFLOP/s \(rate(traffic[index], seconds)) GB/s"
+      }
+      return line
+    }.joined(separator: "\n")
+  }
+
+  private func rate(_ amount: Int, _ seconds: Double) -> Double { (Double(amount) / seconds / 1e8).rounded() / 10 }
+}

@@ -1,0 +1,65 @@
+public import ApusCore
+public import ApusPlan
+
+/// What a run with given input shapes needs of memory.
+public struct MemoryForecast: Sendable, Hashable {
+  /// Bytes of the context's arena, in which tensors that do not live at the same time share memory.
+  public var arenaByteCount: Int
+  /// Bytes of all tensors in the arena if none shared memory.
+  public var tensorByteCount: Int
+  /// The most bytes that live at one time: no arena can be smaller.
+  public var lowerBoundByteCount: Int
+  /// Working memory that each thread needs.
+  public var scratchByteCount: Int
+  /// Bytes of the outputs whose sizes are known.
+  public var outputByteCount: Int
+  public var constantByteCount: Int
+  public var imageByteCount: Int
+  /// Number of tensors whose sizes are known only while running.
+  public var lateTensorCount: Int
+}
+
+extension Plan {
+  /// What a run with these input shapes needs, for an engine of any target; inputs without symbols may be left out.
+  ///
+  /// - Throws: ``RunError`` when a shape does not fit.
+  public func memoryForecast(shapes: [String: [Int]]) throws(RunError) -> MemoryForecast {
+    do { try validate() } catch { throw RunError(problems: error.problems) }
+    return try MemoryForecast(Program(self), shapes: shapes)
+  }
+}
+
+extension MemoryForecast {
+  init(_ program: Program, shapes: [String: [Int]]) throws(RunError) {
+    let plan = program.plan
+    var problems: [Diagnostic] = []
+    var ordered: [[Int]] = []
+    for name in shapes.keys.sorted() where !plan.inputs.contains(where: { $0.name == name }) {
+      problems.append(RunError.unknownInput(name, plan))
+    }
+    for input in plan.inputs {
+      let shape = shapes[input.name] ?? input.type.tensor?.constantShape ?? []
+      ordered.append(shape)
+      guard let type = input.type.tensor else { continue }
+      if shapes[input.name] == nil, type.constantShape == nil {
+        problems.append(RunError.missingInput(input))
+      } else if let problem = RunError.badShape(input, type, shape) {
+        problems.append(problem)
+      }
+    }
+    if !problems.isEmpty { throw RunError(problems: problems) }
+    self.init(program, try BoundPlan(program, shapes: ordered, memoryLimit: .max / 4))
+  }
+
+  private init(_ program: Program, _ bound: BoundPlan) {
+    let plan = program.plan
+    arenaByteCount = bound.arena.byteCount
+    tensorByteCount = bound.arena.sum
+    lowerBoundByteCount = bound.arena.lowerBound
+    scratchByteCount = bound.scratchByteCount
+    outputByteCount = program.outputs.reduce(0) { saturatingAdd($0, max(bound.byteCounts[$1.slot], 0)) }
+    constantByteCount = plan.constants.byteCount
+    imageByteCount = plan.images.reduce(0) { $0 + $1.bytes.count }
+    lateTensorCount = program.slots.count { $0.isLate && !$0.isObject }
+  }
+}

@@ -1,0 +1,259 @@
+import ApusCore
+import ApusPlan
+
+/// A plan laid out for running: steps in one flat list, sizes as nodes, slots with their roots. Immutable and shared by
+/// all contexts of an engine.
+struct Program: Sendable {
+  let plan: Plan
+  private(set) var dims: DimProgram
+  private(set) var slots: [SlotRecord] = []
+  /// All steps in order of listing; a branch or loop is followed by the steps it holds.
+  private(set) var steps: [StepRecord] = []
+  private(set) var launches: [LaunchRecord] = []
+  private(set) var copies: [(from: Int, to: Int)] = []
+  private(set) var hostCalls: [HostRecord] = []
+  private(set) var binds: [BindRecord] = []
+  private(set) var definitions: [DefineRecord] = []
+  private(set) var loops: [LoopRecord] = []
+  /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
+  private(set) var launchSlots: [Int] = []
+  private(set) var launchParameters: [Int] = []
+  private(set) var inputAxes: [[AxisRule]] = []
+  private(set) var outputs: [OutputRecord] = []
+  /// Slots in an order in which a view comes after what it looks at.
+  private(set) var viewOrder: [Int] = []
+  /// Slots in the caller's memory, their views, and the positions in `launchSlots` that name either.
+  private(set) var externalSlots: [Int] = []
+  private(set) var externalViews: [Int] = []
+  private(set) var externalBuffers: [Int] = []
+
+  /// The plan must be valid.
+  init(_ plan: Plan) {
+    self.plan = plan
+    dims = DimProgram(shapeSymbols: plan.shapeSymbols, runSymbols: plan.runSymbols)
+    addSlots()
+    for step in plan.steps { add(step) }
+    for input in plan.inputs {
+      inputAxes.append(input.type.tensor?.shape.map { axisRule($0) } ?? [])
+    }
+    for (index, output) in plan.outputs.enumerated() {
+      outputs.append(
+        OutputRecord(
+          slot: output.slot, isDirect: plan.slots[output.slot].storage == .output(index),
+          isObject: plan.slots[output.slot].holdsObject))
+    }
+    let isExternal = slots.map { record in
+      switch slots[record.root].storage {
+      case .input, .output: !record.isObject
+      default: false
+      }
+    }
+    externalSlots = slots.indices.filter { isExternal[$0] && slots[$0].root == $0 }
+    externalViews = viewOrder.filter { isExternal[$0] && slots[$0].root != $0 }
+    externalBuffers = launchSlots.indices.filter { isExternal[launchSlots[$0]] }
+  }
+}
+
+struct SlotRecord: Sendable {
+  var dtype: DType
+  var isObject: Bool
+  /// Nodes of the sizes; empty for host values that are not tensors.
+  var shape: [Int]
+  var storage: Slot.Storage
+  /// The slot whose memory this one lies in.
+  var root: Int
+  /// Node of a view's byte offset.
+  var viewOffset: Int
+  /// Whether size or address are known only when a step that uses it is reached.
+  var isLate: Bool
+}
+
+struct StepRecord: Sendable {
+  enum Kind: Sendable { case launch, copy, host, bind, define, branch, loop }
+  var kind: Kind
+  /// Index into the table of its kind; the condition's slot for a branch.
+  var index: Int
+  /// First step of a branch's else part.
+  var middle: Int
+  /// The step after this one and all it holds.
+  var end: Int
+  var work: Int
+  var traffic: Int
+}
+
+struct LaunchRecord: Sendable {
+  var function: Int
+  var firstBuffer: Int
+  var bufferCount: Int
+  var firstParameter: Int
+  var parameterCount: Int
+  var blocks: Int
+  var scratch: Int
+  var isLate: Bool
+  var step: Int
+}
+
+struct HostRecord: Sendable {
+  var call: HostCall
+  /// For each result the axes whose real size sets a symbol, with its node.
+  var bound: [[(axis: Int, node: Int)]]
+  var step: Int
+}
+
+struct BindRecord: Sendable {
+  var slot: Int
+  var nodes: [Int]
+}
+
+struct DefineRecord: Sendable {
+  var nodes: [Int]
+  var sizes: [Int]
+}
+
+struct LoopRecord: Sendable {
+  var loop: Loop
+  var tripNode: Int?
+  var countNode: Int?
+  /// Whether a `next` is another value's `current`, so that all must be read before any is written.
+  var needsStaging: Bool
+}
+
+struct OutputRecord: Sendable {
+  var slot: Int
+  /// Whether steps write straight into the output's memory; else it is copied there at the end.
+  var isDirect: Bool
+  var isObject: Bool
+}
+
+/// How an axis of an input's shape is checked or used.
+enum AxisRule: Sendable {
+  case constant(Int)
+  case symbol(node: Int)
+  /// `coefficient · symbol + constant`.
+  case linear(symbol: Int, coefficient: Int, constant: Int, node: Int)
+  case computed(node: Int)
+}
+
+// MARK: Laying out
+
+extension Program {
+  private mutating func addSlots() {
+    for slot in plan.slots {
+      var viewOffset = 0
+      if case .view(_, let offset) = slot.storage { viewOffset = dims.add(offset) }
+      let shape = slot.type.tensor?.shape.map { dims.add($0) } ?? []
+      slots.append(
+        SlotRecord(
+          dtype: slot.type.tensor?.dtype ?? .u8, isObject: slot.holdsObject, shape: shape, storage: slot.storage,
+          root: 0, viewOffset: viewOffset, isLate: shape.contains { dims.isLate[$0] } || slot.storage == .grown))
+    }
+    var depths: [(depth: Int, slot: Int)] = []
+    for index in slots.indices {
+      var depth = 0
+      var slot = index
+      while case .view(let next, _) = slots[slot].storage {
+        depth += 1
+        if dims.isLate[slots[slot].viewOffset] { slots[index].isLate = true }
+        slot = next
+      }
+      slots[index].root = slot
+      if slots[slot].isLate { slots[index].isLate = true }
+      depths.append((depth, index))
+    }
+    viewOrder = depths.sorted { $0 < $1 }.map(\.slot)
+  }
+
+  private mutating func add(_ step: Step) {
+    let number = steps.count
+    steps.append(
+      StepRecord(
+        kind: .launch, index: 0, middle: 0, end: 0, work: dims.add(step.work), traffic: dims.add(step.traffic)))
+    switch step.action {
+    case .launch(let launch):
+      steps[number].index = launches.count
+      add(launch, step: number)
+    case .copy(let from, let to):
+      steps[number].kind = .copy
+      steps[number].index = copies.count
+      copies.append((from, to))
+    case .host(let call):
+      steps[number].kind = .host
+      steps[number].index = hostCalls.count
+      hostCalls.append(HostRecord(call: call, bound: boundAxes(call), step: number))
+    case .bind(let slot, let symbols):
+      steps[number].kind = .bind
+      steps[number].index = binds.count
+      binds.append(BindRecord(slot: slot, nodes: symbols.compactMap { dims.node(ofSymbol: $0) }))
+    case .define(let list):
+      steps[number].kind = .define
+      steps[number].index = definitions.count
+      definitions.append(
+        DefineRecord(
+          nodes: list.compactMap { dims.node(ofSymbol: $0.symbol) }, sizes: list.map { dims.add($0.size) }))
+    case .branch(let condition, let then, let otherwise):
+      steps[number].kind = .branch
+      steps[number].index = condition
+      for step in then { add(step) }
+      steps[number].middle = steps.count
+      for step in otherwise { add(step) }
+    case .loop(let loop):
+      steps[number].kind = .loop
+      steps[number].index = loops.count
+      let record = record(loop)
+      loops.append(record)
+      for step in loop.body { add(step) }
+    }
+    steps[number].end = steps.count
+  }
+
+  private mutating func add(_ launch: Launch, step: Int) {
+    let blocks = dims.add(launch.blocks)
+    let scratch = dims.add(launch.scratchBytes)
+    let parameters = launch.parameters.map { dims.add($0) }
+    let isLate =
+      launch.buffers.contains { slots[$0].isLate } || (parameters + [blocks, scratch]).contains { dims.isLate[$0] }
+    launches.append(
+      LaunchRecord(
+        function: launch.function, firstBuffer: launchSlots.count, bufferCount: launch.buffers.count,
+        firstParameter: launchParameters.count, parameterCount: parameters.count, blocks: blocks, scratch: scratch,
+        isLate: isLate, step: step))
+    launchSlots += launch.buffers
+    launchParameters += parameters
+  }
+
+  private func boundAxes(_ call: HostCall) -> [[(axis: Int, node: Int)]] {
+    call.outputs.map { slot in
+      let shape = plan.slots[slot].type.tensor?.shape ?? []
+      return shape.enumerated().compactMap { axis, dim in
+        guard let symbol = dim.asSymbol, call.boundSymbols.contains(symbol.name),
+          let node = dims.node(ofSymbol: symbol.name)
+        else { return nil }
+        return (axis, node)
+      }
+    }
+  }
+
+  private mutating func record(_ loop: Loop) -> LoopRecord {
+    let roots = loop.carried.map { plan.root(of: $0.current) }
+    let needsStaging = loop.carried.indices.contains { index in
+      roots[..<index].contains(plan.root(of: loop.carried[index].next))
+    }
+    return LoopRecord(
+      loop: loop, tripNode: loop.tripDim.map { dims.add($0) },
+      countNode: loop.countSymbol.flatMap { dims.node(ofSymbol: $0) }, needsStaging: needsStaging)
+  }
+
+  private mutating func axisRule(_ dim: Dim) -> AxisRule {
+    if let value = dim.constantValue { return .constant(value) }
+    let node = dims.add(dim)
+    if dim.asSymbol != nil { return .symbol(node: node) }
+    let summands = dim.summands
+    if summands.count == 1, summands[0].factors.count == 1, summands[0].coefficient != 0,
+      case .symbol(let symbol) = summands[0].factors[0], let symbolNode = dims.node(ofSymbol: symbol.name)
+    {
+      return .linear(
+        symbol: symbolNode, coefficient: summands[0].coefficient, constant: dim.constantTerm, node: node)
+    }
+    return .computed(node: node)
+  }
+}

@@ -1,0 +1,93 @@
+import ApusCore
+import ApusPlan
+
+/// What can go wrong in a call. Codes: `0001` missing input, `0002` unknown name, `0003` element type, `0004` rank,
+/// `0005` size, `0006` sizes that contradict each other, `0007` range, `0008` profile, `0009` a size that nothing tells,
+/// `0010` memory, `0011` caller's memory, `0012` a size used before it is set, `0013` view, `0014` host call,
+/// `0015` size set while running, `0016` loop, `0017` copy, `0018` missing host value.
+extension RunError {
+  static func tooLarge(_ byteCount: Int, _ what: String, limit: Int) -> RunError {
+    RunError(
+      "APUS-R-0010",
+      "\(byteCount == .max ? "more than 2^63" : String(byteCount)) bytes are needed, the machine has \(limit)",
+      place: what, hint: "Run smaller shapes.")
+  }
+
+  static func badSize(_ program: Program, slot: Int, _ values: UnsafeMutablePointer<Int>) -> RunError {
+    let record = program.slots[slot]
+    let sizes = record.shape.map { values[$0] == DimProgram.unknown ? "?" : String(values[$0]) }
+    let unknown = record.shape.contains { values[$0] == DimProgram.unknown }
+    return RunError(
+      "APUS-R-0012", "\(program.plan.slots[slot].type) has the sizes [\(sizes.joined(separator: ", "))]",
+      place: "slot '\(program.plan.slots[slot].name)'",
+      hint: unknown ? "A size is used before a step sets it." : "A size is negative for these input shapes.")
+  }
+
+  static func outsideView(
+    _ program: Program, slot: Int, offset: Int, _ byteCount: Int, of viewed: Int
+  ) -> RunError {
+    RunError(
+      "APUS-R-0013", "\(byteCount) bytes at \(offset) are outside the \(viewed) bytes it is a view of",
+      place: "slot '\(program.plan.slots[slot].name)'")
+  }
+
+  static func badLaunch(_ program: Program, _ launch: LaunchRecord, blocks: Int, scratch: Int) -> RunError {
+    RunError(
+      "APUS-R-0012", "the launch has \(blocks) blocks and \(scratch) bytes of scratch",
+      place: "step \(launch.step)")
+  }
+
+  static func badLaunch(_ program: Program, _ launch: LaunchRecord, parameter: Int) -> RunError {
+    RunError(
+      "APUS-R-0012", "argument \(parameter - launch.firstParameter) is used before a step sets it",
+      place: "step \(launch.step)")
+  }
+
+  init(device error: DeviceError) { self.init(problems: error.problems) }
+}
+
+// MARK: Inputs
+
+extension RunError {
+  static func missingInput(_ input: Binding) -> Diagnostic {
+    Diagnostic("APUS-R-0001", "the input is not given; its type is \(input.type)", place: "input '\(input.name)'")
+  }
+
+  static func unknownInput(_ name: String, _ plan: Plan) -> Diagnostic {
+    let names = plan.inputs.map { "'\($0.name)'" }.joined(separator: ", ")
+    return Diagnostic(
+      "APUS-R-0002", "the model has no such input", place: "input '\(name)'",
+      hint: names.isEmpty ? "It has none." : "Its inputs are \(names).")
+  }
+
+  static func unknownOutput(_ name: String, _ plan: Plan) -> RunError {
+    let names = plan.outputs.map { "'\($0.name)'" }.joined(separator: ", ")
+    return RunError(
+      "APUS-R-0002", "the model has no such output", place: "output '\(name)'", hint: "Its outputs are \(names).")
+  }
+
+  static func badType(_ input: Binding, found: String) -> Diagnostic {
+    Diagnostic("APUS-R-0003", "\(found) is given, \(input.type) is expected", place: "input '\(input.name)'")
+  }
+
+  /// The problem when the number of axes differs or a size is negative.
+  static func badShape(_ input: Binding, _ type: TensorType, _ shape: [Int]) -> Diagnostic? {
+    if shape.count != type.rank {
+      return Diagnostic(
+        "APUS-R-0004", "the shape \(shape) has \(shape.count) axes, \(type) has \(type.rank)",
+        place: "input '\(input.name)'")
+    }
+    if shape.contains(where: { $0 < 0 }) {
+      return Diagnostic("APUS-R-0005", "the shape \(shape) has a negative size", place: "input '\(input.name)'")
+    }
+    return nil
+  }
+
+  static func smallMemory(_ place: String, found: Int, needed: Int) -> RunError {
+    RunError("APUS-R-0011", "the memory given has \(found) bytes, \(needed) are needed", place: place)
+  }
+
+  static func misaligned(_ place: String, alignment: Int) -> RunError {
+    RunError("APUS-R-0011", "the memory given is not aligned to \(alignment) bytes", place: place)
+  }
+}

@@ -1,0 +1,171 @@
+import ApusCore
+import ApusPlan
+
+extension RunState {
+  /// Runs all steps and brings the outputs to their places.
+  func runAll() throws(RunError) {
+    detachOutputs()
+    try prepare()
+    profiler?.beginRun()
+    try run(from: 0, to: program.steps.count)
+    for output in outputs.indices { try finishOutput(output) }
+    do { try stream.synchronize() } catch { throw RunError(device: error) }
+    profiler?.endRun()
+  }
+
+  func run(from first: Int, to end: Int) throws(RunError) {
+    var step = first
+    while step < end {
+      let record = program.steps[step]
+      if let profiler {
+        let start = ContinuousClock.now
+        try run(record, step)
+        profiler.add(ContinuousClock.now - start, step: step, work: bound.values[record.work], traffic: bound.values[record.traffic])
+      } else {
+        try run(record, step)
+      }
+      step = record.end
+    }
+  }
+
+  private func run(_ record: StepRecord, _ step: Int) throws(RunError) {
+    switch record.kind {
+    case .launch: try launch(record.index)
+    case .copy:
+      let copy = program.copies[record.index]
+      try self.copy(from: copy.from, to: copy.to, step: step)
+    case .host: try callHost(record.index)
+    case .bind: try bindSymbols(record.index, step: step)
+    case .define: try define(record.index, step: step)
+    case .branch:
+      if try flag(in: record.index) {
+        try run(from: step + 1, to: record.middle)
+      } else {
+        try run(from: record.middle, to: record.end)
+      }
+    case .loop: try runLoop(record, step: step)
+    }
+  }
+
+  private func launch(_ index: Int) throws(RunError) {
+    let record = program.launches[index]
+    if record.isLate {
+      for position in record.firstBuffer..<record.firstBuffer + record.bufferCount {
+        bound.buffers[position] = try memory(of: program.launchSlots[position]).baseAddress
+      }
+      try bound.evaluate(index, program)
+      try reserveScratch(bound.scratch[index])
+    }
+    let blocks = bound.blocks[index]
+    if blocks == 0 { return }
+    let scratchByteCount = bound.scratch[index]
+    stream.launch(
+      DeviceLaunch(
+        function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
+        parameters: bound.parameters + record.firstParameter, blocks: blocks,
+        scratch: scratchByteCount == 0 ? nil : scratch?.base, scratchStride: Self.stride(scratchByteCount)))
+  }
+
+  /// Copies a slot into another; a host value is assigned.
+  func copy(from: Int, to: Int, step: Int) throws(RunError) {
+    if program.slots[from].isObject {
+      objects[to] = try object(in: from)
+      return
+    }
+    let source = try memory(of: from)
+    let target = try memory(of: to)
+    if source.count != target.count {
+      throw RunError(
+        "APUS-R-0017", "\(source.count) bytes of '\(engine.plan.slots[from].name)' do not fit '"
+          + "\(engine.plan.slots[to].name)' of \(target.count) bytes", place: "step \(step)")
+    }
+    move(source, to: target)
+  }
+
+  func move(_ source: UnsafeMutableRawBufferPointer, to target: UnsafeMutableRawBufferPointer) {
+    guard let from = source.baseAddress, let to = target.baseAddress, from != to, source.count > 0 else { return }
+    stream.copy(from: from, to: to, byteCount: source.count)
+  }
+
+  func object(in slot: Int) throws(RunError) -> HostValue {
+    guard let value = objects[slot] else {
+      throw RunError("APUS-R-0018", "the value is used before a step makes it", place: "slot '\(engine.plan.slots[slot].name)'")
+    }
+    return value
+  }
+
+  /// The bool in a slot of one element.
+  func flag(in slot: Int) throws(RunError) -> Bool { try integer(in: slot) != 0 }
+
+  /// The first element of an integer or bool slot.
+  func integer(in slot: Int) throws(RunError) -> Int { try integer(at: 0, in: slot) }
+
+  private func integer(at index: Int, in slot: Int) throws(RunError) -> Int {
+    let bytes = try memory(of: slot)
+    do { try stream.synchronize() } catch { throw RunError(device: error) }
+    let dtype = program.slots[slot].dtype
+    guard let base = bytes.baseAddress, (index + 1) * dtype.byteCount <= bytes.count else {
+      throw RunError("APUS-R-0015", "element \(index) is read of \(bytes.count) bytes", place: "slot '\(engine.plan.slots[slot].name)'")
+    }
+    func load<Number: FixedWidthInteger>(_ type: Number.Type) -> Int {
+      Int(clamping: base.loadUnaligned(fromByteOffset: index * MemoryLayout<Number>.size, as: type))
+    }
+    switch dtype {
+    case .i64: return load(Int64.self)
+    case .u64: return load(UInt64.self)
+    case .i32: return load(Int32.self)
+    case .u32: return load(UInt32.self)
+    case .i16: return load(Int16.self)
+    case .u16: return load(UInt16.self)
+    case .i8, .i4, .i2: return load(Int8.self)
+    default: return load(UInt8.self)
+    }
+  }
+
+  func store(_ value: Int, in slot: Int) throws(RunError) {
+    let bytes = try memory(of: slot)
+    switch program.slots[slot].dtype {
+    case .i64: if bytes.count >= 8 { bytes.storeBytes(of: Int64(value), as: Int64.self) }
+    default: if bytes.count >= 1 { bytes.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self) }
+    }
+  }
+
+  private func bindSymbols(_ index: Int, step: Int) throws(RunError) {
+    let record = program.binds[index]
+    for (element, node) in record.nodes.enumerated() {
+      try set(node, to: try integer(at: element, in: record.slot), step: step)
+    }
+    program.dims.evaluateLate(into: bound.values)
+  }
+
+  /// Sets symbols to sizes that are all computed before any symbol changes.
+  private func define(_ index: Int, step: Int) throws(RunError) {
+    let record = program.definitions[index]
+    for (position, size) in record.sizes.enumerated() { newSizes[position] = bound.values[size] }
+    for (position, node) in record.nodes.enumerated() { try set(node, to: newSizes[position], step: step) }
+    program.dims.evaluateLate(into: bound.values)
+  }
+
+  /// Sets a symbol that is known only while running; ``DimProgram/evaluateLate(into:)`` must follow.
+  func set(_ node: Int, to value: Int, step: Int) throws(RunError) {
+    let symbol = engine.plan.runSymbols[node - program.dims.shapeSymbolCount]
+    if value < 0 || !symbol.range.contains(value) {
+      throw RunError(
+        "APUS-R-0015", "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
+        place: "step \(step)")
+    }
+    bound.values[node] = value
+  }
+
+  /// Notes an output's sizes and, when steps did not write it in place, copies it there.
+  private func finishOutput(_ index: Int) throws(RunError) {
+    let record = program.outputs[index]
+    if record.isObject { return }
+    let slot = program.slots[record.slot]
+    let source = try memory(of: record.slot)
+    for axis in slot.shape.indices { outputs[index].shape[axis] = bound.values[slot.shape[axis]] }
+    if record.isDirect { return }
+    try ensureOutput(index, byteCount: source.count)
+    move(source, to: UnsafeMutableRawBufferPointer(start: outputs[index].address, count: source.count))
+  }
+}

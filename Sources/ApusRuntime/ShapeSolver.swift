@@ -1,0 +1,135 @@
+import ApusCore
+import ApusPlan
+
+/// Finds the shape symbols' values from the shapes of a call's inputs and checks every axis against them.
+struct ShapeSolver {
+  let program: Program
+  private var problems: [Diagnostic] = []
+  /// Input and axis that gave each symbol its value.
+  private var origins: [Int: (input: Int, axis: Int)] = [:]
+
+  private init(program: Program) { self.program = program }
+
+  /// Sets all nodes of `values` that do not depend on symbols set while running.
+  ///
+  /// - Throws: ``RunError`` with every axis that does not fit.
+  static func solve(
+    _ program: Program, shapes: [[Int]], into values: UnsafeMutablePointer<Int>
+  ) throws(RunError) {
+    var solver = ShapeSolver(program: program)
+    for symbol in 0..<program.dims.symbolCount { values[symbol] = DimProgram.unknown }
+    solver.bindSymbols(shapes, values)
+    solver.solveLinear(shapes, values)
+    if solver.problems.isEmpty { solver.checkSymbols(values) }
+    program.dims.evaluate(into: values)
+    if solver.problems.isEmpty { solver.checkComputed(shapes, values) }
+    if !solver.problems.isEmpty { throw RunError(problems: solver.problems) }
+  }
+
+  private mutating func report(_ code: String, _ input: Int, _ axis: Int, _ message: String, _ hint: String = "") {
+    let binding = program.plan.inputs[input]
+    problems.append(
+      Diagnostic(code, "\(message); the type is \(binding.type)", place: "input '\(binding.name)', axis \(axis)", hint: hint))
+  }
+
+  private mutating func bindSymbols(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {
+    for (input, rules) in program.inputAxes.enumerated() {
+      for (axis, rule) in rules.enumerated() {
+        let size = shapes[input][axis]
+        switch rule {
+        case .constant(let expected):
+          if size != expected { report("APUS-R-0005", input, axis, "the size is \(size), \(expected) is expected") }
+        case .symbol(let node): bind(node, to: size, input, axis, values)
+        case .linear, .computed: break
+        }
+      }
+    }
+  }
+
+  private mutating func bind(
+    _ node: Int, to size: Int, _ input: Int, _ axis: Int, _ values: UnsafeMutablePointer<Int>
+  ) {
+    if values[node] == DimProgram.unknown {
+      values[node] = size
+      origins[node] = (input, axis)
+    } else if values[node] != size, let origin = origins[node] {
+      report(
+        "APUS-R-0006", input, axis,
+        "the size is \(size), but '\(program.plan.shapeSymbols[node].name)' is \(values[node]) at input "
+          + "'\(program.plan.inputs[origin.input].name)', axis \(origin.axis)")
+    }
+  }
+
+  /// Symbols that no axis names alone, from axes like `16*n + 1`.
+  private mutating func solveLinear(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {
+    for (input, rules) in program.inputAxes.enumerated() {
+      for (axis, rule) in rules.enumerated() {
+        guard case .linear(let symbol, let coefficient, let constant, _) = rule, values[symbol] == DimProgram.unknown
+        else { continue }
+        let rest = saturatingAdd(shapes[input][axis], constant == .min ? .max : -constant)
+        if coefficient != -1, rest % coefficient != 0 {
+          let dim = program.plan.inputs[input].type.tensor?.shape[axis].description ?? ""
+          report("APUS-R-0005", input, axis, "the size is \(shapes[input][axis]), which is not \(dim) for any integer")
+        } else {
+          bind(symbol, to: saturatingFloorDivide(rest, coefficient), input, axis, values)
+        }
+      }
+    }
+  }
+
+  private mutating func checkSymbols(_ values: UnsafeMutablePointer<Int>) {
+    for (node, symbol) in program.plan.shapeSymbols.enumerated() {
+      guard values[node] != DimProgram.unknown, let origin = origins[node] else {
+        problems.append(
+          Diagnostic("APUS-R-0009", "the inputs' shapes do not tell the size '\(symbol.name)'", place: "inputs"))
+        continue
+      }
+      if values[node] < 0 || !symbol.range.contains(values[node]) {
+        report(
+          "APUS-R-0007", origin.input, origin.axis,
+          "'\(symbol.name)' is \(values[node]), the range is \(describe(symbol.range))",
+          "Build the engine with a range that holds this size.")
+      }
+    }
+    if problems.isEmpty { checkProfiles(values) }
+  }
+
+  private mutating func checkProfiles(_ values: UnsafeMutablePointer<Int>) {
+    let profiles = program.plan.profiles
+    func fits(_ range: Profile.Range) -> Bool {
+      guard let node = program.dims.node(ofSymbol: range.symbol) else { return true }
+      return range.min <= values[node] && values[node] <= range.max
+    }
+    if profiles.isEmpty || profiles.contains(where: { $0.ranges.allSatisfy(fits) }) { return }
+    let found = program.plan.shapeSymbols.enumerated().map { "\($1.name)=\(values[$0])" }.joined(separator: ", ")
+    let offered = profiles.map { profile in
+      "'\(profile.name)': " + profile.ranges.map { "\($0.symbol)=\($0.min)…\($0.max)" }.joined(separator: ", ")
+    }
+    problems.append(
+      Diagnostic(
+        "APUS-R-0008", "no profile holds the sizes \(found); there are \(offered.joined(separator: "; "))",
+        place: "inputs", hint: "Build the engine with a profile for these sizes."))
+  }
+
+  private func describe(_ range: Interval) -> String {
+    "\(range.lower == .min ? "−∞" : String(range.lower))…\(range.upper == .max ? "∞" : String(range.upper))"
+  }
+
+  private mutating func checkComputed(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {
+    for (input, rules) in program.inputAxes.enumerated() {
+      for (axis, rule) in rules.enumerated() {
+        let node: Int
+        switch rule {
+        case .linear(_, _, _, let own), .computed(let own): node = own
+        case .constant, .symbol: continue
+        }
+        let size = shapes[input][axis]
+        if values[node] != size {
+          let dim = program.plan.inputs[input].type.tensor?.shape[axis].description ?? ""
+          let expected = values[node] == DimProgram.unknown ? "no size" : String(values[node])
+          report("APUS-R-0005", input, axis, "the size is \(size), \(expected) is expected for \(dim)")
+        }
+      }
+    }
+  }
+}
