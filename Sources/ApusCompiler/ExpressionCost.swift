@@ -10,6 +10,8 @@ struct ExpressionCost {
   var functions = 0
   var isExpensive = false
   var hasReduction = false
+  /// Reduction steps and expensive calls for the whole value, with each computed as far out in the loops as it can be.
+  var heavyWork = 0.0
   /// Whether every load is at the element's own linear index or a constant one.
   var isPlain = true
 
@@ -43,6 +45,23 @@ struct ExpressionCost {
       default: break
       }
     }
+    heavyWork = Self.heavyWork(element(operands), type, arena)
+  }
+
+  private static func heavyWork(_ operand: Operand, _ type: TensorType, _ arena: ExprArena) -> Double {
+    let root = operand.at(.coordinates(Kernel.variables(for: type.shape, arena).coordinates), arena)
+    var memo: [Expr: Set<String>] = [:]
+    var work = 0.0
+    for expr in arena.reachable([root]) {
+      var steps = arena.freeVariables(expr, &memo).reduce(1.0) { $0 * Double(arena.variables[$1]?.extent.estimate ?? 1) }
+      switch arena[expr] {
+      case .reduce(_, let bound, _): for variable in bound { steps *= Double(variable.extent.estimate) }
+      case .unary(let function, _), .binary(let function, _, _): if !function.isExpensive { continue }
+      default: continue
+      }
+      work += steps
+    }
+    return work
   }
 }
 

@@ -17,7 +17,6 @@ struct Fuser {
     var element: ([ValueID: Operand]) -> Operand
     /// Set when a template computes the first node.
     var anchor: (template: any KernelTemplate, value: ValueID)?
-    /// Functions evaluated for one element, and whether any is expensive or a reduction.
     var cost: ExpressionCost
   }
 
@@ -148,6 +147,10 @@ struct Fuser {
     if producer.anchor != nil || combined.anchor != nil {
       if combined.cost.hasReduction { return "a reduction does not fit an epilogue" }
       if !keepsPositions(combined, type) { return "the epilogue would not keep the anchor's element order" }
+    }
+    let apart = producer.cost.heavyWork + combine(id, node, type, taken).cost.heavyWork
+    if combined.cost.heavyWork > 1.01 * apart {
+      return "reductions and calls would be repeated \(Int((combined.cost.heavyWork / max(1, apart)).rounded(.up))) times"
     }
     return recomputation(value, producer, combined, type, isTrivial: isTrivial)
   }
