@@ -200,8 +200,7 @@ struct LoopEmitter {
       \(root.text)  const i64 \(Self.name(names[0])) = batch;
       \(batchScope.text)  for (i64 i = 0; i < rows; i++) {
         const i64 \(Self.name(names[1])) = row + i;
-      \(row.text)  _Pragma("clang loop vectorize(assume_safety)")
-        for (i64 j = 0; j < cols; j++) {
+      \(row.text)  APUS_LANES for (i64 j = 0; j < cols; j++) {
           const i64 \(Self.name(names[2])) = col + j;
       \(scope.text)  }
         }

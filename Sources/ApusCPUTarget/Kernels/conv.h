@@ -17,18 +17,20 @@ APUS_INLINE void apus_copy_words(void *d, const void *s, i64 bytes) {
 }
 #endif
 
-// Few channels per tap: rows are copied into scratch instead of being pointed at.
-APUS_INLINE i64 FN(conv_copies)(const apus_conv_args *g) {
-  return g->C / g->groups < 16 && g->KH * g->KW > 1;
+// How rows reach the core: 0 points at every tap; 1 copies rows into scratch; 2 points at whole kernel rows, which
+// are contiguous in the image, and copies only those that touch padding. 1 and 2 serve few channels per tap.
+APUS_INLINE i64 FN(conv_mode)(const apus_conv_args *g) {
+  if (g->C / g->groups >= 16 || g->KH * g->KW == 1) return 0;
+  return g->groups == 1 && g->DW == 1 ? 2 : 1;
 }
 APUS_INLINE i64 FN(conv_chunk)(const apus_conv_args *g) {
-  i64 c = FN(chunk)(g->C / g->groups * g->KH * (FN(conv_copies)(g) ? g->KW : 1));
+  i64 c = FN(chunk)(g->C / g->groups * g->KH * (FN(conv_mode)(g) ? g->KW : 1));
   return APUS_MIN(c, APUS_MAX(1, APUS_MIN(64, APUS_CEIL(g->N * g->OH * g->OW, MR))));
 }
 APUS_INLINE i64 FN(conv_scratch)(const apus_conv_args *g) {
-  i64 taps = g->KH * g->KW;
-  i64 perRow = FN(conv_copies)(g) ? taps * (g->C / g->groups) * (i64)sizeof(TA) : taps * 8;
-  return FN(conv_chunk)(g) * MR * perRow;
+  i64 mode = FN(conv_mode)(g), taps = g->KH * g->KW, copied = taps * (g->C / g->groups) * (i64)sizeof(TA);
+  i64 perRow = mode == 0 ? taps * 8 : mode == 1 ? copied : copied + g->KH * 8;
+  return FN(conv_chunk)(g) * MR * perRow + (mode == 2 ? copied / g->KH : 0);
 }
 APUS_INLINE i64 FN(conv_blocks)(const apus_conv_args *g, i64 threads) {
   return FN(matmul_blocks)(g->groups, g->N * g->OH * g->OW, g->O / g->groups, g->KH * g->KW * g->C / g->groups, threads);
@@ -38,10 +40,13 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
   const i64 M = g->N * g->OH * g->OW, G = g->groups, Cg = g->C / G, Og = g->O / G, taps = g->KH * g->KW;
   const i64 tm = APUS_CEIL(M, MR), tn = APUS_CEIL(Og, NR), K = taps * Cg;
   if (tm == 0 || tn == 0) return;
-  const i64 copies = FN(conv_copies)(g), mc = FN(conv_chunk)(g);
+  const i64 mode = FN(conv_mode)(g), mc = FN(conv_chunk)(g);
   const TA *zero = (const TA *)g->zero;
   const TA **ptrs = (const TA **)scratch;
-  TA *copy = (TA *)scratch;
+  TA *copy = (TA *)(mode == 2 ? ptrs + mc * MR * g->KH : ptrs);
+  TA *zeroRow = copy + mc * MR * K;
+  if (mode == 2)
+    for (i64 k = 0; k < g->KW * Cg; k++) zeroRow[k] = (TA)0;
   APUS_ALIGNED ACC tile[MR * NR];
   apus_range r = apus_share(G * tm * tn, block, blockCount);
   // Order of micro-tiles: group, chunk of rows, panel, tile in chunk.
@@ -61,22 +66,24 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
       for (i64 i = 0; m < m1; m++, i++) {
         i64 y0 = oh * g->SH - g->PT, x0 = ow * g->SW - g->PL;
         const TA *image = x + n * g->H * g->W * g->C;
-        if (copies) {
+        i64 inside = g->DW == 1 && g->C == Cg && x0 >= 0 && x0 + g->KW <= g->W;
+        if (mode) {
           TA *d = copy + ((t - t0) * MR + i) * K;
-          i64 inside = g->DW == 1 && g->C == Cg && x0 >= 0 && x0 + g->KW <= g->W;
-          for (i64 kh = 0; kh < g->KH; kh++) {
-            i64 y = y0 + kh * g->DH;
-            if (y < 0 || y >= g->H) {
+          const TA **to = ptrs + (t - t0) * g->KH * MR + i;
+          for (i64 kh = 0; kh < g->KH; kh++, d += g->KW * Cg, to += MR) {
+            i64 y = y0 + kh * g->DH, yok = (u64)y < (u64)g->H;
+            const TA *line = image + y * g->W * g->C;
+            if (mode == 2) {
+              *to = yok ? inside ? line + x0 * Cg : d : zeroRow;
+              if (!yok || inside) continue;
+            }
+            if (!yok) {
               for (i64 k = 0; k < g->KW * Cg; k++) d[k] = (TA)0;
-              d += g->KW * Cg;
-            } else if (inside) {
-              apus_copy_words(d, image + (y * g->W + x0) * g->C, g->KW * Cg * (i64)sizeof(TA));
-              d += g->KW * Cg;
             } else {
-              for (i64 kw = 0; kw < g->KW; kw++, d += Cg) {
+              for (i64 kw = 0; kw < g->KW; kw++) {
                 i64 xx = x0 + kw * g->DW;
-                const TA *s = xx >= 0 && xx < g->W ? image + (y * g->W + xx) * g->C : zero;
-                apus_copy_words(d, s, Cg * (i64)sizeof(TA));
+                const TA *s = xx >= 0 && xx < g->W ? line + xx * g->C : zero;
+                apus_copy_words(d + kw * Cg, s, Cg * (i64)sizeof(TA));
               }
             }
           }
@@ -97,10 +104,12 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
     i64 p = first / tc, ti = first % tc;
     for (i64 i = first; i < last; i++) {
       i64 m0 = (t0 + ti) * M / tm, mr = (t0 + ti + 1) * M / tm - m0;
-      if (copies) {
+      if (mode == 1) {
         const TA *rows[MR];
         APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = copy + (ti * MR + q) * K;
         CORE_FN(_tile)(mr, rows, 0, 1, K, w + p * K * NR, tile);
+      } else if (mode == 2) {
+        CORE_FN(_tile)(mr, ptrs + ti * g->KH * MR, MR, g->KH, g->KW * Cg, w + p * K * NR, tile);
       } else {
         CORE_FN(_tile)(mr, ptrs + ti * taps * MR, MR, taps, Cg, w + p * K * NR, tile);
       }

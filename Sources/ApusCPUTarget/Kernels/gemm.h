@@ -55,6 +55,7 @@
     (CORE_CODE == 332 && !defined(APUS_CORE_332)) || (CORE_CODE == 334 && !defined(APUS_CORE_334)) || \
     (CORE_CODE == 442 && !defined(APUS_CORE_442)) || (CORE_CODE == 444 && !defined(APUS_CORE_444))
 typedef ACC CORE_V __attribute__((vector_size(APUS_VB)));
+typedef TB CORE_FN(_quad) __attribute__((vector_size(4 * sizeof(TB)), aligned(sizeof(TB))));
 typedef TB CORE_VB __attribute__((vector_size(APUS_VB / sizeof(ACC) * sizeof(TB)), aligned(sizeof(TB))));
 
 // tile[i][j] = sum over taps t and k of rows[t*rowStride + i][k] * b[t][k][j]; ku splits the sum over k.
@@ -269,7 +270,27 @@ APUS_STATIC void FN(pack_b)(const apus_pack_args *g, i64 block, i64 blockCount) 
         for (i64 j = cols; j < NR; j++) d[k * NR + j] = (TB)0;
       }
     } else {
-      for (i64 kk = k0; kk < k1; kk += 16) {
+      i64 kk = k0;
+      if (g->sK == 1 && cols == NR && NR % 4 == 0) {
+        // 4 x 4 transpositions, sixteen rows of the panel at a time.
+        for (; kk + 16 <= k1; kk += 16)
+          for (i64 j = 0; j < NR; j += 4) {
+            const TB *c = s + j * g->sN + kk;
+            APUS_UNROLL for (int q = 0; q < 16; q += 4) {
+              typedef CORE_FN(_quad) quad;
+              quad r0 = *(const quad *)(c + q), r1 = *(const quad *)(c + g->sN + q);
+              quad r2 = *(const quad *)(c + 2 * g->sN + q), r3 = *(const quad *)(c + 3 * g->sN + q);
+              quad a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), b2 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+              quad e = __builtin_shufflevector(r0, r1, 2, 6, 3, 7), f = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+              TB *o = d + (kk + q) * NR + j;
+              *(quad *)o = __builtin_shufflevector(a, b2, 0, 1, 4, 5);
+              *(quad *)(o + NR) = __builtin_shufflevector(a, b2, 2, 3, 6, 7);
+              *(quad *)(o + 2 * NR) = __builtin_shufflevector(e, f, 0, 1, 4, 5);
+              *(quad *)(o + 3 * NR) = __builtin_shufflevector(e, f, 2, 3, 6, 7);
+            }
+          }
+      }
+      for (; kk < k1; kk += 16) {
         i64 ke = APUS_MIN(kk + 16, k1);
         for (i64 j = 0; j < cols; j++) {
           const TB *c = s + j * g->sN;

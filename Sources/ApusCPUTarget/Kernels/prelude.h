@@ -20,6 +20,9 @@ _Static_assert(sizeof(i64) == 8, "LP64 is assumed");
 #define APUS_CAT3(a, b, c) APUS_CAT(APUS_CAT(a, b), c)
 #define APUS_UNROLL _Pragma("clang loop unroll(full)")
 #define APUS_NOUNROLL _Pragma("clang loop unroll(disable) vectorize(disable) interleave(disable)")
+// Before an element loop whose iterations are independent (in-place is fine): vectorises without alias checks and keeps
+// short constant trip counts from being unrolled into scalars.
+#define APUS_LANES _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
 #define APUS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define APUS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define APUS_MIN(a, b) ((a) < (b) ? (a) : (b))

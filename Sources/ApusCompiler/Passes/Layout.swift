@@ -89,15 +89,15 @@ enum Layout {
     return rewriting.add("transpose", [result], ["perm": .ints(outputPerm)])
   }
 
-  /// At least as many large operands must lose a transpose as gain one.
+  /// More elements must lose a transpose than gain one.
   private static func isWorthwhile(_ rewriting: Rewriting, _ node: Node, _ perm: [Int]) -> Bool {
-    var balance = 0
+    var balance = 0.0
     for (index, input) in node.inputs.enumerated() where Permutable.isData(node, index) {
       guard let type = rewriting.type(input), type.rank == perm.count, rewriting.constant(input) == nil,
         type.shape.filter({ $0 != 1 }).count > 1
       else { continue }
       let own = rewriting.producer(input, "transpose").flatMap { try? $0.op.attributes.ints("perm") }
-      balance += own == perm ? 1 : -1
+      balance += Double(type.elementCount.estimate) * (own == perm ? 1 : -1)
     }
     return balance > 0
   }

@@ -9,7 +9,7 @@ enum Permutable {
     "reduce_sum", "reduce_mean", "reduce_prod", "reduce_min", "reduce_max", "reduce_and", "reduce_or",
   ]
 
-  static let names = elementwise + reductions + ["concat", "slice", "pad", "softmax"]
+  static let names = elementwise + reductions + ["concat", "slice", "pad", "softmax", "resize"]
 
   /// Whether an operand's axes are permuted with the data.
   static func isData(_ node: Node, _ index: Int) -> Bool { node.op.name != "pad" || index == 0 }
@@ -39,6 +39,13 @@ enum Permutable {
       guard let before = try? attributes.dims("before"), let after = try? attributes.dims("after") else { return nil }
       let moved = attributes.replacing("before", .dims(scatter(before, perm)))
         .replacing("after", .dims(scatter(after, perm)))
+      return (name, moved, perm)
+    case "resize":
+      guard node.inputs.count == 1, let sizes = try? attributes.dims("sizes"),
+        let scales = try? attributes.floats("scales")
+      else { return nil }
+      let moved = attributes.replacing("sizes", .dims(scatter(sizes, perm)))
+        .replacing("scales", .floats(scatter(scales, perm)))
       return (name, moved, perm)
     default: return elementwise.contains(name) ? (name, attributes, perm) : nil
     }
