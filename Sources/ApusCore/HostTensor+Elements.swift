@@ -10,7 +10,7 @@ extension HostTensor {
     case .f8e4m3fn, .f8e4m3fnuz, .f8e5m2, .f8e5m2fnuz, .f4e2m1:
       elements(as: UInt8.self).map { dtype.smallFloat?.decode(UInt16($0)) ?? .nan }
     case .f8e8m0: elements(as: UInt8.self).map(PowerOfTwoScale.decode)
-    case .u64: elements(as: UInt64.self).map(Double.init)
+    case .u64: elements(as: UInt64.self).map { Double($0) }
     default: int64s.map(Double.init)
     }
   }

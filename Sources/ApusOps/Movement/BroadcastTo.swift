@@ -35,6 +35,7 @@ package struct BroadcastTo: MovementOperation {
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    if results[0].dtype == .string { return nil }
     let shape = results[0].shape
     return [Operand(results[0]) { (position: Position, arena) in x[0].broadcast(position, of: shape, arena) }]
   }

@@ -15,6 +15,7 @@ package struct Reshape: TensorOperation {
 
   package var name: String { "reshape" }
   package var attributes: Attributes { ["shape": .dims(shape)] }
+  package var isView: Bool { true }
 
   package func infer(_ x: [TensorType]) throws(ShapeError) -> [TensorType] {
     try expectOperands(x, 1...1)
@@ -31,6 +32,7 @@ package struct Reshape: TensorOperation {
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    if results[0].dtype == .string { return nil }
     let shape = results[0].shape
     return [
       Operand(results[0]) { (position: Position, arena) in

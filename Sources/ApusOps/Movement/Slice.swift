@@ -63,6 +63,7 @@ package struct Slice: MovementOperation {
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    if results[0].dtype == .string { return nil }
     let (starts, steps) = (starts, steps)
     if results[0].shape == x[0].type.shape, steps.allSatisfy({ $0 == 1 }) { return x }
     return [

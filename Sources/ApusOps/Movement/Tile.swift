@@ -33,6 +33,7 @@ package struct Tile: MovementOperation {
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    if results[0].dtype == .string { return nil }
     let repeats = repeats
     let shape = x[0].type.shape
     return [

@@ -34,6 +34,7 @@ package struct Transpose: MovementOperation {
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    if results[0].dtype == .string { return nil }
     let permutation = permutation
     return [
       Operand(results[0]) { coordinates, arena in

@@ -23,17 +23,6 @@ package struct Reduce: TensorOperation {
       case .or: .or
       }
     }
-
-    fileprivate var function: ScalarFunction {
-      switch self {
-      case .sum, .mean: .add
-      case .prod: .mul
-      case .min: .min
-      case .max: .max
-      case .and: .and
-      case .or: .or
-      }
-    }
   }
 
   package let kind: Kind
@@ -86,7 +75,7 @@ package struct Reduce: TensorOperation {
       let values = x[0].doubles
       let identity: Double = kind == .prod ? 1 : kind == .min ? .infinity : kind == .max ? -.infinity : 0
       let results = starts.map { start in
-        let total = offsets.reduce(identity) { kind.function.evaluate($0, values[start + $1]) }
+        let total = offsets.reduce(identity) { kind.reduction.function.evaluate($0, values[start + $1]) }
         return kind == .mean ? total / Double(count) : total
       }
       return [HostTensor(dtype, shape, doubles: results)]
@@ -103,7 +92,7 @@ package struct Reduce: TensorOperation {
     // A mean is summed in 64 bits, so that only its quotient has to fit the type.
     let type: DType = kind == .mean ? (dtype == .u64 ? .u64 : .i64) : dtype
     let results = starts.map { start in
-      let total = offsets.reduce(identity) { kind.function.evaluate($0, values[start + $1], as: type) }
+      let total = offsets.reduce(identity) { kind.reduction.function.evaluate($0, values[start + $1], as: type) }
       return kind == .mean ? ScalarFunction.div.evaluate(total, Int64(count), as: type) : total
     }
     return [HostTensor(dtype, shape, int64s: results)]
@@ -140,7 +129,8 @@ package struct Reduce: TensorOperation {
     let results = reduced.starts(shape).compactMap { start -> Dim? in
       var total = dims[start]
       for offset in offsets.dropFirst() {
-        guard let next = DimArithmetic.apply(kind.function, total, dims[start + offset], types[0].dtype) else {
+        guard let next = DimArithmetic.apply(kind.reduction.function, total, dims[start + offset], types[0].dtype)
+        else {
           return nil
         }
         total = next
