@@ -1,6 +1,6 @@
 import ApusGraph
 
-/// The operations of this folder.
+/// Operations that run sub-graphs.
 enum ControlFamily {
-  static let operations: [Catalogue.Entry] = []
+  static let operations: [Catalogue.Entry] = [(["if"], If.self), (["loop"], Loop.self), (["scan"], Scan.self)]
 }

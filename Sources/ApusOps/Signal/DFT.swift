@@ -87,7 +87,8 @@ package struct DFT: TensorOperation {
   }
 
   package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim {
-    (results[0].tensor?.elementCount ?? 0) * 5 * Dim(length.constantValue.map { Int.bitWidth - $0.leadingZeroBitCount } ?? 10)
+    (results[0].tensor?.elementCount ?? 0) * 5
+      * Dim(length.constantValue.map { Int.bitWidth - $0.leadingZeroBitCount } ?? 10)
   }
 
   package static var samples: [Sample] {
