@@ -67,7 +67,7 @@ let package = Package(
       name: "ApusCLI",
       dependencies: [
         "Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler",
-        "ApusTesting",
+        "ApusCPUDevice", "ApusCPUTarget", "ApusTesting",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),

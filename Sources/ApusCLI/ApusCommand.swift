@@ -1,5 +1,6 @@
 import Apus
 import ApusCore
+import ApusPlan
 import ArgumentParser
 
 #if canImport(Glibc)
@@ -22,9 +23,10 @@ struct ApusCommand: ParsableCommand {
 
       Exit codes: 0 all went well, 2 the request or a file is at fault, 70 Apus is.
       """,
-    version: "apus \(apusVersion)",
+    version: "apus \(Fingerprint.compilerVersion)",
     subcommands: [
-      DoctorCommand.self
+      BuildCommand.self, RunCommand.self, BenchCommand.self, InspectCommand.self, OpsCommand.self, KnobsCommand.self,
+      DoctorCommand.self, ConformanceCommand.self, ConformanceWorkerCommand.self,
     ])
 
   static func main() {

@@ -8,7 +8,7 @@ package import ApusCore
 
 /// Compiles C functions to one shared-object image, in parallel, with object files cached by content.
 package struct CCompiler: Sendable {
-  static let cacheKnob = Knob(
+  package static let cacheKnob = Knob(
     "APUS_CACHE", "directory", default: "~/.cache/apus", "where compiled kernels are kept between builds")
 
   let path: String

@@ -1,3 +1,9 @@
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
 /// How a case is carried from model to answer.
 package enum ConformanceMode: String, CaseIterable, Codable, Sendable {
   /// Compiled as imported, without optimisation.
@@ -23,6 +29,17 @@ package struct ConformanceResult: Codable, Sendable {
   package var outcome: ConformanceOutcome
   /// Why, where the case did not pass.
   package var message: String
+
+  /// The result as one line of JSON.
+  package var line: String {
+    (try? JSONEncoder().encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+  }
+
+  /// Reads what ``line`` wrote.
+  package init?(line: String) {
+    guard let result = try? JSONDecoder().decode(Self.self, from: Data(line.utf8)) else { return nil }
+    self = result
+  }
 
   package init(name: String, mode: ConformanceMode, outcome: ConformanceOutcome, message: String = "") {
     self.name = name

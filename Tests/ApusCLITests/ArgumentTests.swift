@@ -27,8 +27,8 @@ import Testing
     let codes = error?.problems.map(\.code)
     #expect(
       codes == [
-        "APUS-C-0001", "APUS-C-0002", "APUS-C-0005", "APUS-C-0003", "APUS-C-0003", "APUS-C-0001", "APUS-C-0004",
-        "APUS-C-0001", "APUS-C-0001", "APUS-C-0001",
+        "APUS-C-0001", "APUS-C-0002", "APUS-C-0005", "APUS-C-0004", "APUS-C-0003", "APUS-C-0005", "APUS-C-0003",
+        "APUS-C-0001", "APUS-C-0004", "APUS-C-0001", "APUS-C-0001", "APUS-C-0001",
       ])
     #expect(error?.problems[1].hint == "Did you mean 'images'?")
   }

@@ -8,11 +8,13 @@ struct ShapeArguments {
 
   subscript(_ name: String) -> [Int]? { shapes.first { $0.name == name }?.sizes }
 
-  /// Reads the arguments and checks them against the model's inputs.
+  var byName: [String: [Int]] { Dictionary(shapes.map { ($0.name, $0.sizes) }) { first, _ in first } }
+
+  /// Reads the arguments and, where the inputs are known already, checks them against these.
   ///
   /// - Throws: ``UsageError`` with every mistake: `APUS-C-0001` form, `-0002` unknown input, `-0003` given twice,
   ///   `-0004` rank, `-0005` a size that the model fixes.
-  init(_ arguments: [String], inputs: [(name: String, type: ValueType)]) throws(UsageError) {
+  init(_ arguments: [String], inputs: [(name: String, type: ValueType)]?) throws(UsageError) {
     var problems = UsageProblems()
     for argument in arguments {
       let place = "--shape \(argument)"
@@ -22,17 +24,16 @@ struct ShapeArguments {
           hint: "For instance --shape images=1x3x640x640.")
         continue
       }
-      guard let input = inputs.first(where: { $0.name == name }) else {
-        problems.add(
-          "APUS-C-0002", "the model has no input '\(name)'", place: place,
-          hint: Spelling.hint(for: name, in: inputs.map(\.name)))
-        continue
+      if let inputs {
+        guard let input = inputs.first(where: { $0.name == name }) else {
+          problems.add(
+            "APUS-C-0002", "the model has no input '\(name)'", place: place,
+            hint: Spelling.hint(for: name, in: inputs.map(\.name)))
+          continue
+        }
+        Self.check(sizes, input.type, place, &problems)
       }
-      if self[name] != nil {
-        problems.add("APUS-C-0003", "input '\(name)' is given a shape twice", place: place)
-        continue
-      }
-      Self.check(sizes, input.type, place, &problems)
+      if self[name] != nil { problems.add("APUS-C-0003", "input '\(name)' is given a shape twice", place: place) }
       shapes.append((name, sizes))
     }
     try problems.throwIfAny()

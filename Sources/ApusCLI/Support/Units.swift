@@ -11,6 +11,17 @@ enum Units {
     return unit == 0 ? "\(count) B" : "\(fixed(value, 1)) \(["B", "KiB", "MiB", "GiB", "TiB"][unit])"
   }
 
+  /// `950`, `1.5 k`, `3.4 G`: a count in steps of thousand.
+  static func count(_ count: Int) -> String {
+    var value = Double(count)
+    var unit = 0
+    while value >= 999.95, unit < 5 {
+      value /= 1000
+      unit += 1
+    }
+    return unit == 0 ? String(count) : "\(fixed(value, 1)) \(["", "k", "M", "G", "T", "P"][unit])"
+  }
+
   static func milliseconds(_ duration: Duration) -> Double { duration / .milliseconds(1) }
 
   /// A number with `digits` decimals.

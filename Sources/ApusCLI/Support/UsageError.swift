@@ -14,6 +14,8 @@ struct UsageProblems {
     found.append(Diagnostic(code, message, place: place, hint: hint))
   }
 
+  mutating func add(_ problem: Diagnostic) { found.append(problem) }
+
   func throwIfAny() throws(UsageError) {
     if !found.isEmpty { throw UsageError(problems: found) }
   }

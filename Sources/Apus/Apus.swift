@@ -1,0 +1,64 @@
+@_exported public import ApusCore
+@_exported public import ApusPlan
+@_exported public import ApusRuntime
+package import ApusCompiler
+import ApusGraph
+package import ApusImport
+import ApusOps
+
+/// Reads a model of any format in ``Importers``.
+///
+/// - Parameter shapes: sizes that replace those of the inputs named.
+/// - Throws: ``ImportError`` with every problem of the model.
+package func importModel(_ path: String, shapes: [String: [Int]] = [:]) throws(ImportError) -> Model {
+  let options = ImportOptions(shapes: shapes.mapValues { $0.map { Dim($0) } }, catalogue: .standard)
+  return try Importers.find(for: path).load(path, options)
+}
+
+/// Compiles a model for a backend's target.
+///
+/// - Parameter target: one of the backend's target names; `native` is this machine.
+/// - Parameter jobs: how many compilers run at once; nil for one per core.
+/// - Throws: ``BuildError`` with every problem of the phase that failed.
+package func build(
+  _ model: Model, for backend: Backend = .cpu, target: String = "native", jobs: Int? = nil,
+  options: BuildOptions = BuildOptions()
+) throws(BuildError) -> BuildResult {
+  try Builder.build(
+    model.graph, name: model.name, metadata: model.metadata, target: try backend.makeTarget(target, jobs),
+    options: options)
+}
+
+/// Builds the model at a path for this machine.
+///
+/// - Parameters:
+///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
+///   - target: `native`, or an instruction-set level such as `x86-64-v3`.
+/// - Throws: ``ImportError`` or ``BuildError``.
+public func buildPlan(
+  contentsOf path: String, shapes: [String: [Int]] = [:], target: String = "native"
+) throws -> Plan {
+  try build(try importModel(path, shapes: shapes), target: target).plan
+}
+
+extension Plan {
+  /// Writes the plan as an engine file, whole or not at all.
+  public func write(to path: String) throws(EngineFileError) { try EngineFile.write(self, to: path) }
+}
+
+extension Engine {
+  /// Loads an engine file and makes it ready on the device that it was built for.
+  ///
+  /// - Parameter threads: how many threads compute; nil for one per core.
+  /// - Throws: ``EngineFileError`` with the exact difference when the engine does not fit this machine.
+  public convenience init(contentsOf path: String, threads: Int? = nil) throws(EngineFileError) {
+    let plan = try EngineFile.read(path)
+    do { try self.init(plan: plan, threads: threads) } catch { throw error.at(path) }
+  }
+
+  /// Makes a plan ready on the device that it was built for.
+  public convenience init(plan: Plan, threads: Int? = nil) throws(EngineFileError) {
+    let backend = try Backend.named(plan.fingerprint.backend)
+    try self.init(plan: plan, device: backend.makeDevice(threads), hostOperations: CatalogueHostOperations())
+  }
+}

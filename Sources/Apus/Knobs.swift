@@ -1,0 +1,7 @@
+import ApusCPUTarget
+package import ApusCore
+
+/// The environment settings of all modules: the only list of them.
+package enum Knobs {
+  package static let all: [Knob] = [.debug, CCompiler.cacheKnob]
+}

@@ -1,0 +1,93 @@
+import Apus
+import ApusCore
+import ApusPlan
+import ApusRuntime
+import ArgumentParser
+
+/// Measures how fast a model runs.
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measure latency, throughput, load time and memory.",
+    discussion: """
+      Runs until the warm-up is over, then measures every run for the duration. Inputs that are not given are random. \
+      With --layers the steps are timed one by one, which slows the whole a little.
+
+        apus bench model.apus --shape images=1x3x640x640 --duration 5
+        apus bench model.apus --layers
+        apus bench model.apus --json | jq .latency_ms.median
+      """)
+
+  @Argument(help: "The engine (.apus) or model (.onnx).", completion: .file())
+  var model: String
+
+  @Option(
+    help: ArgumentHelp("Value of an input: .npy, .npz, .npz:KEY or .pb.", valueName: "NAME=FILE"), completion: .file())
+  var input: [String] = []
+
+  @Option(help: ArgumentHelp("Shape of an input.", valueName: "NAME=1x3x640x640"))
+  var shape: [String] = []
+
+  @Option(help: ArgumentHelp("Milliseconds to run before measuring.", valueName: "MS"))
+  var warmup = 200.0
+
+  @Option(help: ArgumentHelp("Seconds to measure for.", valueName: "S"))
+  var duration = 3.0
+
+  @Option(help: ArgumentHelp("Seed of random inputs.", valueName: "N"))
+  var seed: UInt64 = 0
+
+  @OptionGroup var execution: ExecutionOptions
+
+  @Flag(help: "Time each step.")
+  var layers = false
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  func run() throws {
+    try checkTimes()
+    let progress = ProgressBar(isQuiet: execution.quiet)
+    let session = try Session(model, shapes: shape, threads: execution.threadCount(), progress: progress)
+    let inputs = try InputValues(files: input, seed: seed, session: session)
+    let context = try session.engine.makeContext()
+    for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
+    let warmEnd = ContinuousClock.now + .milliseconds(warmup)
+    repeat { try context.run() } while ContinuousClock.now < warmEnd
+    let profiler = layers ? LayerProfiler(plan: session.engine.plan) : nil
+    if let profiler { context.profile(with: profiler) }
+    let measurement = try measure(context, progress)
+    progress.finish()
+    let report = BenchReport(
+      model: model, inputs: inputs.entries, session: session, measurement: measurement, layers: profiler?.layers)
+    print(json ? report.json.description : report.text)
+  }
+
+  private func checkTimes() throws(UsageError) {
+    var problems = UsageProblems()
+    if !(0...3_600_000).contains(warmup) {
+      problems.add("APUS-C-0015", "0 to 3600000 ms are possible, \(warmup) is asked for", place: "--warmup")
+    }
+    if !(0...3600).contains(duration) {
+      problems.add("APUS-C-0015", "0 to 3600 s are possible, \(duration) is asked for", place: "--duration")
+    }
+    try problems.throwIfAny()
+  }
+
+  /// Runs for the duration, at least once.
+  private func measure(_ context: borrowing ExecutionContext, _ progress: ProgressBar) throws -> Measurement {
+    var latencies: [Duration] = []
+    latencies.reserveCapacity(1 << 16)
+    let start = ContinuousClock.now
+    let end = start + .seconds(duration)
+    var now = start
+    repeat {
+      try context.run()
+      let finished = ContinuousClock.now
+      latencies.append(finished - now)
+      progress.update("measure", Int((finished - start) / .milliseconds(1)), of: Int(duration * 1000))
+      now = ContinuousClock.now
+    } while now < end
+    return Measurement(latencies: latencies, total: now - start)
+  }
+}

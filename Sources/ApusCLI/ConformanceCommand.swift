@@ -1,0 +1,108 @@
+import ApusCore
+import ApusTesting
+import ArgumentParser
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Runs a folder of ONNX backend test cases.
+struct ConformanceCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "conformance",
+    abstract: "Run a folder of ONNX backend test cases.",
+    discussion: """
+      A case is a folder with model.onnx and test_data_set_K/{input,output}_J.pb; a case.json may hold rtol and atol. \
+      Cases run in processes of their own: one that crashes, hangs or needs too much memory is counted as failed. Ends \
+      with 2 when any case is wrong or failed.
+
+        apus conformance cases/node --mode all --list-failures
+        apus conformance cases/node --filter 'test_conv_*' --json results.json
+      """)
+
+  enum ModeChoice: String, CaseIterable, ExpressibleByArgument {
+    case raw, optimised, reloaded, all
+
+    var modes: [ConformanceMode] { ConformanceMode(rawValue: rawValue).map { [$0] } ?? ConformanceMode.allCases }
+  }
+
+  @Argument(help: "The folder of cases, or one case.", completion: .directory)
+  var folder: String
+
+  @Option(help: ArgumentHelp("Run the cases whose name matches.", valueName: "GLOB"))
+  var filter = "*"
+
+  @Option(help: "How a case gets from model to answer.")
+  var mode = ModeChoice.optimised
+
+  @Flag(help: "Print each case that is wrong or failed.")
+  var listFailures = false
+
+  @Option(help: ArgumentHelp("Write the results as JSON.", valueName: "FILE"), completion: .file())
+  var json: String?
+
+  @Option(help: ArgumentHelp("Cases to run at once (default: the cores).", valueName: "N"))
+  var jobs: Int?
+
+  @Option(help: ArgumentHelp("Seconds that a case may take in all its modes.", valueName: "S"))
+  var timeout = 120
+
+  @Option(help: ArgumentHelp("Memory that a case may take.", valueName: "MIB"))
+  var memory = 8192
+
+  @Flag(help: "Show no progress.")
+  var quiet = false
+
+  func run() throws {
+    if !(1...86_400).contains(timeout) || !(64...1_048_576).contains(memory) || !(1...1024).contains(jobs ?? 1) {
+      throw UsageError(
+        "APUS-C-0014", "--timeout takes 1 to 86400 s, --memory 64 to 1048576 MiB, --jobs 1 to 1024")
+    }
+    let folders = try ConformanceCase.find(in: folder, matching: filter)
+    let modes = mode.modes
+    let suite = ConformanceSuite(
+      folders: folders, modes: modes, executable: try Self.ownPath(),
+      arguments: [
+        ConformanceWorkerCommand.name, "--modes", modes.map(\.rawValue).joined(separator: ","), "--memory", String(memory),
+      ],
+      workerCount: jobs ?? Processor.current.usableCores, timeout: .seconds(timeout))
+    let progress = ProgressBar(isQuiet: quiet)
+    let report = try suite.run { progress.update("cases", $0, of: folders.count) }
+    progress.finish()
+    if let json { try AtomicFile.write(Array((Self.document(report).description + "\n").utf8), to: json) }
+    if listFailures { printFailures(report) }
+    if modes.count > 1 { for mode in modes { print("\(mode.rawValue): \(report.summary(of: mode))") } }
+    print(report.summary)
+    if !report.isClean { throw ExitStatus(code: ExitStatus.userError) }
+  }
+
+  private func printFailures(_ report: ConformanceReport) {
+    for result in report.results where result.outcome == .wrong || result.outcome == .failed {
+      print("\(result.outcome.rawValue) \(result.name) (\(result.mode.rawValue)): \(result.message)")
+    }
+  }
+
+  private static func document(_ report: ConformanceReport) -> JSON {
+    .array(
+      report.results.map { result in
+        .object([
+          ("name", .string(result.name)), ("mode", .string(result.mode.rawValue)),
+          ("outcome", .string(result.outcome.rawValue)), ("message", .string(result.message)),
+        ])
+      })
+  }
+
+  private static func ownPath() throws(UsageError) -> String {
+    #if os(Linux)
+      return "/proc/self/exe"
+    #else
+      if let path = realpath(CommandLine.arguments[0], nil) {
+        defer { free(path) }
+        return String(cString: path)
+      }
+      throw UsageError("APUS-C-0023", "cannot find this program's own file")
+    #endif
+  }
+}

@@ -1,0 +1,209 @@
+import ApusCore
+import ApusPlan
+import ApusRuntime
+
+/// What `apus inspect` says about an engine.
+struct PlanReport {
+  let plan: Plan
+  let fileByteCount: Int
+  /// Sizes to show work and memory at.
+  let values: SymbolValues
+  let memory: MemoryForecast?
+
+  /// A step with its depth inside loops and branches.
+  private struct Row {
+    let step: Step
+    let depth: Int
+  }
+
+  private var rows: [Row] {
+    func rows(_ steps: [Step], _ depth: Int) -> [Row] {
+      steps.flatMap { step in
+        [Row(step: step, depth: depth)] + step.action.nested.flatMap { rows($0, depth + 1) }
+      }
+    }
+    return rows(plan.steps, 0)
+  }
+
+  private var symbols: [Symbol] { plan.shapeSymbols }
+}
+
+// MARK: Text
+
+extension PlanReport {
+  var text: String {
+    var sections = [header, bindings]
+    if !symbols.isEmpty { sections.append(symbolText) }
+    if !plan.profiles.isEmpty { sections.append(profileText) }
+    sections.append(stepText)
+    sections.append(memoryText)
+    if !plan.metadata.isEmpty {
+      sections.append("Metadata\n" + plan.metadata.sorted { $0.key < $1.key }.map(Self.metadataLine).joined())
+    }
+    return sections.joined(separator: "\n")
+  }
+
+  private static func metadataLine(_ entry: (key: String, value: String)) -> String {
+    let line = entry.value.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: " ")
+    return "  \(entry.key): \(line.count > 100 ? line.prefix(100) + "…" : line)\n"
+  }
+
+  private var header: String {
+    let mark = plan.fingerprint
+    let features = mark.features.isEmpty ? "" : ", with \(mark.features.joined(separator: ", "))"
+    return """
+      Engine \(plan.name) (\(Units.bytes(fileByteCount)))
+        target: \(mark.backend) \(mark.target)\(features)
+        fingerprint: format \(mark.format), compiler \(mark.compiler)
+
+      """
+  }
+
+  private var bindings: String {
+    func lines(_ bindings: [Binding]) -> String { bindings.map { "  \($0.name): \($0.type)\n" }.joined() }
+    return "Inputs\n" + lines(plan.inputs) + "Outputs\n" + lines(plan.outputs)
+  }
+
+  private var symbolText: String {
+    "Symbols\n"
+      + symbols.map { symbol in
+        let upper = symbol.range.upper == .max ? "∞" : String(symbol.range.upper)
+        return "  \(symbol.name): \(symbol.range.lower)…\(upper)\n"
+      }.joined()
+  }
+
+  private var profileText: String {
+    "Profiles\n"
+      + plan.profiles.map { profile in
+        let ranges = profile.ranges.map { range in
+          range.min == range.max ? "\(range.symbol)=\(range.min)" : "\(range.symbol)=\(range.min)..\(range.max)@\(range.opt)"
+        }
+        return "  \(profile.name): \(ranges.joined(separator: ", "))\n"
+      }.joined()
+  }
+
+  private var stepText: String {
+    var table = Table([
+      ("#", .right), ("step", .left), ("tactic", .left), ("work", .right), ("traffic", .right), ("sources", .left),
+    ])
+    let rows = rows
+    for (index, row) in rows.enumerated() {
+      table.add([
+        String(index), String(repeating: "  ", count: row.depth) + row.step.name, row.step.tactic,
+        amount(row.step.work, "op"), amount(row.step.traffic, "B"), Self.sources(row.step),
+      ])
+    }
+    return "Steps (\(rows.count))\n\(table.text)\n"
+  }
+
+  private static func sources(_ step: Step) -> String {
+    step.sources.count > 3
+      ? step.sources.prefix(3).joined(separator: ", ") + ", … (\(step.sources.count))" : step.sources.joined(separator: ", ")
+  }
+
+  /// An amount at the sizes known, or as an expression of them.
+  private func amount(_ dim: Dim, _ unit: String) -> String {
+    guard let value = values.evaluate(dim) else {
+      let text = dim.description
+      return text.count > 24 ? "…" : "\(text) \(unit)"
+    }
+    if value == 0 { return "-" }
+    return unit == "B" ? Units.bytes(value) : Units.count(value)
+  }
+
+  private var memoryText: String {
+    let images = plan.images.map { "\($0.target) \(Units.bytes($0.bytes.count))" }.joined(separator: ", ")
+    var text = "Memory\n  constants: \(Units.bytes(plan.constants.byteCount))\n  images: \(images)\n"
+    guard let memory else {
+      return text + "  arena: depends on the shapes; give them with --shape\n"
+    }
+    text += "  arena: \(Units.bytes(memory.arenaByteCount)) (all tensors \(Units.bytes(memory.tensorByteCount)), "
+    text += "alive at once at least \(Units.bytes(memory.lowerBoundByteCount)))\n"
+    text += "  scratch: \(Units.bytes(memory.scratchByteCount)) per thread\n"
+    text += "  outputs: \(Units.bytes(memory.outputByteCount))\n"
+    if memory.lateTensorCount > 0 {
+      text += "  tensors whose size only a run tells: \(memory.lateTensorCount)\n"
+    }
+    return text
+  }
+}
+
+// MARK: JSON
+
+extension PlanReport {
+  var json: JSON {
+    let mark = plan.fingerprint
+    return .object([
+      ("kind", .string("engine")), ("name", .string(plan.name)), ("file_bytes", .int(fileByteCount)),
+      (
+        "fingerprint",
+        .object([
+          ("format", .int(mark.format)), ("compiler", .string(mark.compiler)), ("backend", .string(mark.backend)),
+          ("target", .string(mark.target)), ("features", .strings(mark.features)),
+        ])
+      ),
+      ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
+      ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
+      ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(plan.profiles.map(Self.json))),
+      ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
+      (
+        "images",
+        .array(plan.images.map { .object([("target", .string($0.target)), ("bytes", .int($0.bytes.count))]) })
+      ),
+      ("memory", memory.map(Self.json) ?? .null),
+    ])
+  }
+
+  private static func json(_ profile: Profile) -> JSON {
+    .object([
+      ("name", .string(profile.name)),
+      (
+        "ranges",
+        .array(
+          profile.ranges.map { range in
+            .object([
+              ("symbol", .string(range.symbol)), ("min", .int(range.min)), ("opt", .int(range.opt)),
+              ("max", .int(range.max)),
+            ])
+          })
+      ),
+    ])
+  }
+
+  private func json(_ row: Row) -> JSON {
+    func amount(_ dim: Dim) -> JSON { values.evaluate(dim).map { .int($0) } ?? .string(dim.description) }
+    return .object([
+      ("name", .string(row.step.name)), ("tactic", .string(row.step.tactic)), ("depth", .int(row.depth)),
+      ("sources", .strings(row.step.sources)), ("work", amount(row.step.work)), ("traffic", amount(row.step.traffic)),
+    ])
+  }
+
+  private static func json(_ memory: MemoryForecast) -> JSON {
+    .object([
+      ("arena_bytes", .int(memory.arenaByteCount)), ("tensor_bytes", .int(memory.tensorByteCount)),
+      ("lower_bound_bytes", .int(memory.lowerBoundByteCount)), ("scratch_bytes", .int(memory.scratchByteCount)),
+      ("output_bytes", .int(memory.outputByteCount)), ("late_tensors", .int(memory.lateTensorCount)),
+    ])
+  }
+}
+
+extension JSON {
+  /// An input or output: name, type in words, and for tensors dtype and shape, of which unknown sizes are expressions.
+  static func binding(_ name: String, _ type: ValueType) -> JSON {
+    var members: [(String, JSON)] = [("name", .string(name)), ("type", .string(type.description))]
+    if let tensor = type.tensor {
+      members.append(("dtype", .string(tensor.dtype.rawValue)))
+      members.append(
+        ("shape", .array(tensor.shape.map { dim in dim.constantValue.map { .int($0) } ?? .string(dim.description) })))
+    }
+    return .object(members)
+  }
+
+  static func symbol(_ symbol: Symbol) -> JSON {
+    .object([
+      ("name", .string(symbol.name)), ("min", .int(symbol.range.lower)),
+      ("max", symbol.range.upper == .max ? .null : .int(symbol.range.upper)),
+    ])
+  }
+}

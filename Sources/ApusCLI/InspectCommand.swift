@@ -1,0 +1,48 @@
+import Apus
+import ApusCore
+import ApusImport
+import ApusPlan
+import ApusRuntime
+import ArgumentParser
+
+/// Says what is in an engine or a model, without running it.
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "Say what is in an engine or a model, without running it.",
+    discussion: """
+      For an engine of any target: inputs, outputs, symbols and profiles, steps with their tactics, memory and \
+      fingerprint. Sizes are shown for the shapes given, else for those the first profile is tuned for. For a model \
+      that is not built: inputs, outputs, operations and metadata.
+
+        apus inspect model.apus --shape images=1x3x640x640
+        apus inspect model.onnx --json | jq .metadata
+      """)
+
+  @Argument(help: "The engine (.apus) or model (.onnx).", completion: .file())
+  var model: String
+
+  @Option(help: ArgumentHelp("Shape of an input.", valueName: "NAME=1x3x640x640"))
+  var shape: [String] = []
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  func run() throws {
+    let byteCount = FileSize.of(model)
+    guard try ModelFile.isEngine(model) else {
+      if !shape.isEmpty {
+        throw UsageError("APUS-C-0008", "shapes are shown for engines only", place: "--shape", hint: "Build the model first.")
+      }
+      let report = ModelReport(model: try importModel(model), fileByteCount: byteCount)
+      return print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
+    }
+    let plan = try EngineFile.read(model)
+    let given = try ShapeArguments(shape, inputs: plan.inputTypes)
+    let values = SymbolValues(shapes: given.byName, inputs: plan.inputTypes, profile: plan.profiles.first)
+    let known = try? values.shapes(of: plan.inputTypes)
+    let memory = try known.map { try plan.memoryForecast(shapes: $0) }
+    let report = PlanReport(plan: plan, fileByteCount: byteCount, values: values, memory: memory)
+    print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
+  }
+}

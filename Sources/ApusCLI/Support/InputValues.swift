@@ -1,0 +1,60 @@
+import ApusCore
+import ApusPlan
+import ApusRuntime
+import ApusTesting
+
+/// Inputs of a run: those given as files, the others random.
+struct InputValues {
+  struct Entry {
+    let name: String
+    let value: HostValue
+    /// Where the value comes from, in words.
+    let source: String
+  }
+
+  let entries: [Entry]
+
+  var values: [String: HostValue] { Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.value) }) }
+
+  /// Reads the files and makes the rest.
+  ///
+  /// - Throws: ``UsageError`` with the mistakes of the arguments, or `APUS-C-0007` when a shape is not known and
+  ///   `APUS-C-0009` when an input cannot be made up.
+  init(files arguments: [String], seed: UInt64, session: Session) throws(UsageError) {
+    let plan = session.engine.plan
+    let given = try TensorFiles.inputs(arguments, of: plan.inputTypes)
+    var shapes = session.shapes
+    for (name, value) in given { if let tensor = value.tensor { shapes[name] = tensor.shape } }
+    let sizes = SymbolValues(shapes: shapes, inputs: plan.inputTypes, profile: plan.profiles.first)
+    var problems = UsageProblems()
+    var entries: [Entry] = []
+    for input in plan.inputs {
+      if let value = given[input.name] {
+        entries.append(Entry(name: input.name, value: value, source: "file"))
+        continue
+      }
+      guard let type = input.type.tensor else {
+        problems.add(
+          "APUS-C-0009", "a \(input.type) cannot be made up", place: "input '\(input.name)'",
+          hint: "Give a file: --input \(input.name)=FILE.pb.")
+        continue
+      }
+      guard let shape = sizes.sizes(of: type) else {
+        problems.add(SymbolValues.unknownShape(input.name, type))
+        continue
+      }
+      guard shape.reduce(1, saturatingMultiply) < 1 << 36 else {
+        problems.add("APUS-C-0009", "\(shape) is too large to be made up", place: "input '\(input.name)'")
+        continue
+      }
+      var generator = SeededGenerator(seed: seed, name: input.name)
+      let tensor = RandomTensors.make(type.dtype, shape, using: &generator)
+      entries.append(
+        Entry(
+          name: input.name, value: .tensor(tensor),
+          source: "random, \(RandomTensors.range(of: type.dtype)), seed \(seed)"))
+    }
+    try problems.throwIfAny()
+    self.entries = entries
+  }
+}
