@@ -1,10 +1,10 @@
-@_exported public import ApusCore
-@_exported public import ApusPlan
-@_exported public import ApusRuntime
 package import ApusCompiler
+@_exported public import ApusCore
 import ApusGraph
 package import ApusImport
 import ApusOps
+@_exported public import ApusPlan
+@_exported public import ApusRuntime
 
 /// Reads a model of any format in ``Importers``.
 ///

@@ -10,7 +10,7 @@ package struct CatalogueHostOperations: HostOperations {
   package func make(
     operation: String, attributes: String, operands: [ValueType], results: [ValueType]
   ) throws -> HostFunction {
-    let operation = try Catalogue.standard.make(operation, Attributes([]))
+    let operation = try GraphText.parse(operation: operation, details: attributes, catalogue: .standard)
     return { operands, symbol in
       let sized = try operation.substituting { symbol($0.name).map { Dim($0) } }
       return try sized.reference(operands)

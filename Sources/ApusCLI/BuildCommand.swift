@@ -43,7 +43,8 @@ struct BuildCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Fix the shape of an input.", valueName: "NAME=1x3x640x640"))
   var shape: [String] = []
 
-  @Option(help: ArgumentHelp("Ranges of dynamic sizes, and which to tune for.", valueName: "\"NAME: SYM=MIN..MAX@OPT\""))
+  @Option(
+    help: ArgumentHelp("Ranges of dynamic sizes, and which to tune for.", valueName: "\"NAME: SYM=MIN..MAX@OPT\""))
   var profile: [String] = []
 
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
@@ -102,7 +103,8 @@ struct BuildCommand: ParsableCommand {
     let folder = output.lastIndex(of: "/").map { $0 == output.startIndex ? "/" : String(output[..<$0]) } ?? "."
     if access(folder, W_OK) != 0 {
       problems.add(
-        "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)")
+        "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)"
+      )
     }
     var shapes: [String: [Int]] = [:]
     do { shapes = try ShapeArguments(shape, inputs: nil).byName } catch {

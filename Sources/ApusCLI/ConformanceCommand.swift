@@ -19,7 +19,7 @@ struct ConformanceCommand: ParsableCommand {
       with 2 when any case is wrong or failed.
 
         apus conformance cases/node --mode all --list-failures
-        apus conformance cases/node --filter 'test_conv_*' --json results.json
+        apus conformance cases/node --exclude '*_expanded*' --json results.json
       """)
 
   enum ModeChoice: String, CaseIterable, ExpressibleByArgument {
@@ -33,6 +33,9 @@ struct ConformanceCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Run the cases whose name matches.", valueName: "GLOB"))
   var filter = "*"
+
+  @Option(help: ArgumentHelp("Leave out the cases whose name matches.", valueName: "GLOB"))
+  var exclude: String?
 
   @Option(help: "How a case gets from model to answer.")
   var mode = ModeChoice.optimised
@@ -60,12 +63,13 @@ struct ConformanceCommand: ParsableCommand {
       throw UsageError(
         "APUS-C-0014", "--timeout takes 1 to 86400 s, --memory 64 to 1048576 MiB, --jobs 1 to 1024")
     }
-    let folders = try ConformanceCase.find(in: folder, matching: filter)
+    let folders = try ConformanceCase.find(in: folder, matching: filter, except: exclude)
     let modes = mode.modes
     let suite = ConformanceSuite(
       folders: folders, modes: modes, executable: try Self.ownPath(),
       arguments: [
-        ConformanceWorkerCommand.name, "--modes", modes.map(\.rawValue).joined(separator: ","), "--memory", String(memory),
+        ConformanceWorkerCommand.name, "--modes", modes.map(\.rawValue).joined(separator: ","), "--memory",
+        String(memory),
       ],
       workerCount: jobs ?? Processor.current.usableCores, timeout: .seconds(timeout))
     let progress = ProgressBar(isQuiet: quiet)

@@ -32,7 +32,8 @@ struct InspectCommand: ParsableCommand {
     let byteCount = FileSize.of(model)
     guard try ModelFile.isEngine(model) else {
       if !shape.isEmpty {
-        throw UsageError("APUS-C-0008", "shapes are shown for engines only", place: "--shape", hint: "Build the model first.")
+        throw UsageError(
+          "APUS-C-0008", "shapes are shown for engines only", place: "--shape", hint: "Build the model first.")
       }
       let report = ModelReport(model: try importModel(model), fileByteCount: byteCount)
       return print(json ? report.json.description : report.text, terminator: json ? "\n" : "")

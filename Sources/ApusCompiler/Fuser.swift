@@ -330,7 +330,7 @@ struct Fuser {
       return
     }
     let call = HostCall(
-      operation: node.op.name, attributes: "", inputs: node.inputs.map { builder.slot($0) },
+      operation: node.op.name, attributes: GraphText.details(of: node.op), inputs: node.inputs.map { builder.slot($0) },
       outputs: node.outputs.map { builder.allocate($0) }, boundSymbols: node.op.boundSymbols.map(\.name))
     builder.add(
       Step(

@@ -24,6 +24,17 @@ struct GraphParser {
     return graph
   }
 
+  /// Reads attributes and bodies of an operation.
+  mutating func parseOperation(_ name: String) throws(GraphError) -> any Operation {
+    let place = scanner
+    var op = try make(name, try parseAttributes(), at: place)
+    let bodies = try parseBodies(depth: 0)
+    if !bodies.isEmpty { op = try op.with(bodies: bodies) }
+    scanner.skipBlanks()
+    if !scanner.isAtEnd { throw scanner.error("the end") }
+    return op
+  }
+
   /// Reads the symbol list ahead of everything else, since the inputs' types before it use the symbols.
   private mutating func declareSymbols() throws(GraphError) {
     let start = scanner

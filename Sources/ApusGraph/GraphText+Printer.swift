@@ -4,6 +4,8 @@ import ApusCore
 struct GraphPrinter {
   var text = ""
   var constants: [String: HostTensor] = [:]
+  /// Constants of more elements than this are kept beside the text.
+  var largestInline = GraphText.largestInline
 
   mutating func print(_ graph: Graph, indent: String, symbols: [Symbol]) {
     let names = ValueNames(graph)
@@ -27,11 +29,19 @@ struct GraphPrinter {
     text += indent
     if !node.outputs.isEmpty { text += node.outputs.map { names[$0] }.joined(separator: ", ") + " = " }
     text += "\(node.op.name)(\(node.inputs.map { names[$0] }.joined(separator: ", ")))"
-    let attributes = node.op.attributes.entries
+    print(node.op, indent: indent)
+    if !node.outputs.isEmpty { text += " : " + node.outputs.map { "\(graph.type($0))" }.joined(separator: ", ") }
+    if !node.name.isEmpty { text += " @\(quoted(node.name))" }
+    text += "\n"
+  }
+
+  /// Attributes and bodies of an operation.
+  mutating func print(_ op: any Operation, indent: String) {
+    let attributes = op.attributes.entries
     if !attributes.isEmpty {
       text += " {\(attributes.map { "\($0.name): \(Self.text($0.value))" }.joined(separator: ", "))}"
     }
-    let bodies = node.op.bodies
+    let bodies = op.bodies
     if !bodies.isEmpty {
       text += " bodies [\n"
       for (index, body) in bodies.enumerated() {
@@ -41,9 +51,6 @@ struct GraphPrinter {
       }
       text += indent + "]"
     }
-    if !node.outputs.isEmpty { text += " : " + node.outputs.map { "\(graph.type($0))" }.joined(separator: ", ") }
-    if !node.name.isEmpty { text += " @\(quoted(node.name))" }
-    text += "\n"
   }
 
   private func declaration(_ symbol: Symbol) -> String {
@@ -55,7 +62,7 @@ struct GraphPrinter {
   // MARK: Constants
 
   private mutating func elements(_ tensor: HostTensor) -> String {
-    if tensor.elementCount > GraphText.largestInline {
+    if tensor.elementCount > largestInline {
       let name = "c\(constants.count)"
       constants[name] = tensor
       return "external(\"\(name)\")"

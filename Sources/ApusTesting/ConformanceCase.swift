@@ -43,13 +43,17 @@ package struct ConformanceCase: Sendable {
     tolerance = Self.tolerance(folder + "/case.json")
   }
 
-  /// All cases in a folder whose name matches the glob, by name; the folder may itself be a case.
+  /// All cases in a folder whose name matches the glob and not the excluded one, by name; the folder may itself be a case.
   ///
   /// - Throws: ``ConformanceError`` `APUS-T-0002` when there is none.
-  package static func find(in folder: String, matching glob: String) throws(ConformanceError) -> [String] {
+  package static func find(
+    in folder: String, matching glob: String, except excluded: String? = nil
+  ) throws(ConformanceError) -> [String] {
     if Directory.isFile(folder + "/model.onnx") { return [folder] }
     let names = Directory.contents(folder).filter { Directory.isFile("\(folder)/\($0)/model.onnx") }
-    let matching = names.filter { fnmatch(glob, $0, 0) == 0 }.sorted()
+    let matching = names.filter { name in
+      fnmatch(glob, name, 0) == 0 && !(excluded.map { fnmatch($0, name, 0) == 0 } ?? false)
+    }.sorted()
     if matching.isEmpty {
       throw ConformanceError(
         "APUS-T-0002",

@@ -97,7 +97,8 @@ package struct ConformanceRunner {
       let expected = try HostValue(onnxFile: path, type: binding.type)
       let comparison = Comparison.compare(output, expected, tolerance)
       if let difference = comparison.difference {
-        return "output '\(binding.name)': \(difference) (\(comparison.mismatchCount) of \(comparison.elementCount) differ)"
+        return
+          "output '\(binding.name)': \(difference) (\(comparison.mismatchCount) of \(comparison.elementCount) differ)"
       }
     }
     if dataSet.outputs.count > outputs.count { return "\(outputs.count) outputs, \(dataSet.outputs.count) expected" }

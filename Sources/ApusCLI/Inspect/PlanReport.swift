@@ -76,7 +76,8 @@ extension PlanReport {
     "Profiles\n"
       + plan.profiles.map { profile in
         let ranges = profile.ranges.map { range in
-          range.min == range.max ? "\(range.symbol)=\(range.min)" : "\(range.symbol)=\(range.min)..\(range.max)@\(range.opt)"
+          range.min == range.max
+            ? "\(range.symbol)=\(range.min)" : "\(range.symbol)=\(range.min)..\(range.max)@\(range.opt)"
         }
         return "  \(profile.name): \(ranges.joined(separator: ", "))\n"
       }.joined()
@@ -98,7 +99,8 @@ extension PlanReport {
 
   private static func sources(_ step: Step) -> String {
     step.sources.count > 3
-      ? step.sources.prefix(3).joined(separator: ", ") + ", … (\(step.sources.count))" : step.sources.joined(separator: ", ")
+      ? step.sources.prefix(3).joined(separator: ", ") + ", … (\(step.sources.count))"
+      : step.sources.joined(separator: ", ")
   }
 
   /// An amount at the sizes known, or as an expression of them.

@@ -38,7 +38,8 @@ struct LayerTable {
           ("step", .int(layer.step)), ("name", .string(layer.name)), ("depth", .int(layer.depth)),
           ("tactic", .string(layer.tactic)), ("sources", .strings(layer.sources)),
           ("median_ms", .number(Units.milliseconds(layer.median))), ("count", .int(layer.count)),
-          ("gflop_per_s", .number(Self.rate(layer.work, layer))), ("gb_per_s", .number(Self.rate(layer.traffic, layer))),
+          ("gflop_per_s", .number(Self.rate(layer.work, layer))),
+          ("gb_per_s", .number(Self.rate(layer.traffic, layer))),
         ])
       })
   }

@@ -35,9 +35,10 @@ struct OutputReport {
     if let comparison {
       line += "\n    max error \(Units.scientific(comparison.maxAbsolute)), "
       line += "relative \(Units.scientific(comparison.maxRelative)): "
-      line += comparison.difference.map { difference in
-        "differs in \(comparison.mismatchCount) of \(comparison.elementCount) elements; \(difference)"
-      } ?? "equal within tolerance"
+      line +=
+        comparison.difference.map { difference in
+          "differs in \(comparison.mismatchCount) of \(comparison.elementCount) elements; \(difference)"
+        } ?? "equal within tolerance"
     }
     return line
   }
