@@ -82,7 +82,7 @@ let package = Package(
     tests(
       "ApusImportTests",
       [
-        "ApusCore", "ApusGraph", "ApusOps", "ApusImport",
+        "ApusCore", "ApusGraph", "ApusOps", "ApusImport", "ApusTesting",
         .product(name: "SwiftProtobuf", package: "swift-protobuf"),
       ]),
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),

@@ -108,13 +108,15 @@ struct InputReader {
 
   // MARK: Types
 
-  /// The type that a file declares; symbols found in `bindings` are replaced.
+  /// The type that a file declares; symbols found in `bindings` are replaced. The elements of sequences and optionals
+  /// may differ in size, so that only constant sizes are kept there.
   func valueType(
-    _ proto: Onnx_TypeProto, name: String, bindings: [Symbol: Dim] = [:]
+    _ proto: Onnx_TypeProto, name: String, bindings: [Symbol: Dim] = [:], isElement: Bool = false
   ) throws(ImportError) -> ValueType {
     switch proto.value {
     case .tensorType(let tensor)?:
       let dtype = try DType.onnx(Int(tensor.elemType))
+      if isElement { return .tensor(TensorType(dtype, elementShape(tensor.shape))) }
       guard tensor.hasShape else {
         if let shape = session.options.shapes[name] { return .tensor(TensorType(dtype, shape)) }
         throw ImportError(
@@ -122,13 +124,20 @@ struct InputReader {
       }
       return .tensor(TensorType(dtype, try shape(tensor.shape, name, bindings)))
     case .sequenceType(let sequence)?:
-      return .sequence(try valueType(sequence.elemType, name: name, bindings: bindings))
+      return .sequence(try valueType(sequence.elemType, name: name, isElement: true))
     case .optionalType(let optional)?:
-      return .optional(try valueType(optional.elemType, name: name, bindings: bindings))
+      return .optional(try valueType(optional.elemType, name: name, isElement: true))
     case .mapType?, .opaqueType?, .sparseTensorType?:
       throw ImportError("APUS-I-0040", "is a map, sparse or opaque value: these are not supported")
     case nil:
       throw ImportError("APUS-I-0040", "has no declared type")
+    }
+  }
+
+  private func elementShape(_ proto: Onnx_TensorShapeProto) -> Shape {
+    proto.dim.prefix(64).map { dim in
+      if case .dimValue(let value)? = dim.value, value >= 0 { return Dim(Int(value)) }
+      return SequenceOperators.anySize
     }
   }
 

@@ -4,6 +4,8 @@ package enum OperatorTable {
     ElementwiseOperators.table, ActivationOperators.table, ReduceOperators.table, MovementOperators.table,
     MovementOperators.sliceTable, ContractionOperators.table, ConvolutionOperators.table,
     IndexingOperators.table, ImageOperators.table, NormalizationOperators.table, QuantizationOperators.table,
+    AttentionOperators.table, LossOperators.table, RecurrentOperators.table, SignalOperators.table, EinsumOperator.table,
+    ControlOperators.table, SequenceOperators.table, TextOperators.table,
   ]
 
   private static let all: [String: Lowering] = families.reduce(into: [:]) { all, family in
