@@ -85,3 +85,26 @@ struct CaseCensusTests {
     }
   }
 }
+
+/// Reads every model of a folder and prints what becomes of it. Runs only where `APUS_ONNX_MODELS` names such a folder.
+@Suite(.enabled(if: ProcessInfo.processInfo.environment["APUS_ONNX_MODELS"] != nil))
+struct ModelCensusTests {
+  @Test func readsModels() throws {
+    let folder = try #require(ProcessInfo.processInfo.environment["APUS_ONNX_MODELS"])
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder).sorted() where name.hasSuffix(".onnx") {
+      let start = ContinuousClock.now
+      do {
+        let model = try ONNXImporter().load("\(folder)/\(name)", ImportOptions(catalogue: .standard))
+        var counts: [String: Int] = [:]
+        for id in model.graph.order { counts[model.graph[id].op.name, default: 0] += 1 }
+        let inputs = model.graph.inputs.map { "\(model.graph[$0].name): \(model.graph.type($0))" }
+        let outputs = zip(model.graph.outputNames, model.graph.outputs).map { "\($0): \(model.graph.type($1))" }
+        print("\(name): \(model.graph.order.count) nodes, \(ContinuousClock.now - start)")
+        print("  \(inputs.joined(separator: ", ")) -> \(outputs.joined(separator: ", "))")
+        print("  \(counts.sorted { $0.value > $1.value }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))")
+      } catch {
+        print("\(name): \(String(describing: error).prefix(3000))")
+      }
+    }
+  }
+}

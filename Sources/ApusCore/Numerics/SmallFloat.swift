@@ -65,7 +65,11 @@ package struct SmallFloat: Sendable {
   /// NaN where the format has no infinity).
   package func encode(_ value: Double, saturating: Bool) -> UInt16 {
     let sign: UInt16 = value.sign == .minus ? UInt16(1) << UInt16(signShift) : 0
-    if value.isNaN { return specials == .unsignedZero ? nanPattern : (sign | nanPattern) }
+    if value.isNaN {
+      // A format without NaN gives its negative zero.
+      if specials == .none { return UInt16(1) << UInt16(signShift) }
+      return specials == .unsignedZero ? nanPattern : (sign | nanPattern)
+    }
     let magnitude = value.magnitude
     if magnitude == 0 { return specials == .unsignedZero ? 0 : sign }
     if magnitude.isInfinite { return overflow(sign, saturating: saturating) }
@@ -113,12 +117,13 @@ package enum PowerOfTwoScale {
     bits == 255 ? .nan : Double(sign: .plus, exponent: Int(bits) - 127, significand: 1)
   }
 
+  /// Rounds up to a power of two, as ONNX's Cast-24 does by default.
   package static func encode(_ value: Double) -> UInt8 {
     if value.isNaN || value < 0 { return 255 }
     if value == 0 { return 0 }
     if value.isInfinite { return 254 }
     var exponent = Int(value.exponent)
-    if value.significand >= 1.5 { exponent += 1 }
+    if value.significand > 1 { exponent += 1 }
     return UInt8(clamping: min(max(exponent + 127, 0), 254))
   }
 }

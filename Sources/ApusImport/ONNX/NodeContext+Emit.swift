@@ -173,9 +173,10 @@ extension NodeContext {
     throws(ImportError) -> ValueID
   {
     if (before + after).allSatisfy({ $0 == 0 }) { return x }
+    let attributes: Attributes = ["before": .dims(before), "after": .dims(after), "mode": .string(mode)]
+    if mode != "constant" { return try emit("pad", attributes, x) }
     let zero = try scalar(0, like: x)
-    let fill = value ?? zero
-    return try emit("pad", ["before": .dims(before), "after": .dims(after), "mode": .string(mode)], x, fill)
+    return try emit("pad", attributes, x, value ?? zero)
   }
 
   /// The coordinate along `axis` at every position of `shape`.

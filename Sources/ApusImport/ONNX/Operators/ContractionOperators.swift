@@ -5,7 +5,7 @@ import ApusGraph
 enum ContractionOperators {
   static let table: [String: Lowering] = [
     "MatMul": matmul, "Gemm": gemm, "MatMulInteger": matmulInteger, "com.microsoft::FusedMatMul": fusedMatmul,
-    "com.microsoft::TransposeMatMul": fusedMatmul, "Det": { n throws(ImportError) in [try n("det", n.input(0))] },
+    "com.microsoft::TransposeMatMul": fusedMatmul, "Det": det,
   ]
 
   private static func matmul(_ n: NodeContext) throws(ImportError) -> [ValueID] {
@@ -76,5 +76,40 @@ enum ContractionOperators {
         "matmul", widened(n, a, zeroPoint: n.optional(2), axis: rows),
         widened(n, b, zeroPoint: n.optional(3), axis: columns))
     ]
+  }
+
+  /// Largest matrix whose determinant is written out.
+  private static let determinantLimit = 4
+
+  /// The determinant by expansion along rows.
+  private static func det(_ n: NodeContext) throws(ImportError) -> [ValueID] {
+    let x = try n.input(0)
+    let shape = try n.shape(x, minimumRank: 2)
+    guard let size = shape[shape.count - 1].constantValue, shape[shape.count - 2].constantValue == size, size > 0 else {
+      throw ImportError("APUS-I-0013", "the last two dims must be known and equal, found \(Array(shape.suffix(2)))")
+    }
+    if size > determinantLimit { throw .unsupported("for matrices larger than \(determinantLimit)") }
+    return [try minor(n, x, row: 0, columns: Array(0..<size))]
+  }
+
+  /// The determinant of the rows from `row` on, restricted to some columns.
+  private static func minor(_ n: NodeContext, _ x: ValueID, row: Int, columns: [Int]) throws(ImportError) -> ValueID {
+    let rank = try n.rank(x)
+    let line = try n.slice(x, axis: rank - 2, start: Dim(row), size: 1)
+    var sum: ValueID?
+    for (index, column) in columns.enumerated() {
+      let cell = try n.slice(line, axis: rank - 1, start: Dim(column), size: 1)
+      var term = try n.squeeze(cell, [rank - 2, rank - 1])
+      if columns.count > 1 {
+        term = try n("mul", term, minor(n, x, row: row + 1, columns: columns.filter { $0 != column }))
+      }
+      if let previous = sum {
+        sum = try n(index % 2 == 0 ? "add" : "sub", previous, term)
+      } else {
+        sum = term
+      }
+    }
+    guard let sum else { throw .unsupported() }
+    return sum
   }
 }

@@ -37,6 +37,10 @@ enum MovementOperators {
       throw ImportError("APUS-I-0013", "elements of \(try n.dtype(x)) and \(target) differ in width")
     }
     if try n.dtype(x) == target { return [x] }
+    if try n.dtype(x) == .bool {
+      let bits = try n.cast(x, .u8)
+      return [target == .u8 ? bits : try n.emit("bit_cast", ["to": .dtype(target)], bits)]
+    }
     return [try n.emit("bit_cast", ["to": .dtype(target)], x)]
   }
 
@@ -268,9 +272,10 @@ enum MovementOperators {
     let height = try quotient(shape[2], block)
     let width = try quotient(shape[3], block)
     let split = try n.reshape(x, [shape[0], shape[1], height, block, width, block])
+    let mode = try n.choice("mode", ["DCR", "CRD"], default: "DCR")
     return [
       try n.reshape(
-        n.transpose(split, [0, 3, 5, 1, 2, 4]), [shape[0], shape[1] * block * block, height, width])
+        n.transpose(split, mode == "DCR" ? [0, 3, 5, 1, 2, 4] : [0, 1, 3, 5, 2, 4]), [shape[0], shape[1] * block * block, height, width])
     ]
   }
 }
