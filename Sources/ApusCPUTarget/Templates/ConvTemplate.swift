@@ -84,9 +84,13 @@ struct ConvTemplate: KernelTemplate {
     let packed = block.pack(weights, batches: groups, depth: depth, columns: outPerGroup) { group, k, column in
       (group * outPerGroup + column) * depth + k
     }
-    let copies = perGroup < 16 && form.taps > 1
-    let chunk = min(block.chunk(perGroup * form.kernel.0 * (copies ? form.kernel.1 : 1)), 64)
-    let scratch = chunk * block.rows * (copies ? depth * 4 : form.taps * 8)
+    // How conv.h finds rows: a pointer per tap, a pointer per kernel row (with padded rows copied), or copied rows.
+    let pointsAtTaps = perGroup >= 16 || form.taps == 1
+    let pointsAtRows = groups == 1 && form.dilations.1 == 1
+    let copied = depth * 4
+    let perRow = pointsAtTaps ? form.taps * 8 : pointsAtRows ? copied + form.kernel.0 * 8 : copied
+    let chunk = min(block.chunk(perGroup * form.kernel.0 * (pointsAtTaps ? 1 : form.kernel.1)), 64)
+    let scratch = chunk * block.rows * perRow + copied
     let zeros = builder.addConstant(HostTensor(.f32, [perGroup]), name: "zeros")
     let call = TemplateCall(
       texts: [KernelText.gemm, KernelText.conv], macros: [block.macro],
