@@ -5,11 +5,11 @@ package import ApusGraph
 ///
 /// - Shapes: condition (one bool), captured values… → what the bodies `[then, else]` give; both take the captured values.
 ///   A size that the branches do not share, or that is made of symbols a branch binds, is a symbol of `symbols`, taken in
-///   the order of results and axes: whoever builds the operation gives ``openSizeCount(_:)`` fresh ones.
+///   the order of results and axes: whoever builds the operation gives ``ControlOperation/openSizeCount(_:)`` fresh ones.
 /// - Throws: ``ShapeError`` `APUS-S-0209` when the branches give different element types or ranks.
 /// - Source: ONNX If-21.
-package struct If: Operation {
-  package let symbols: [Dim]
+package struct If: ControlOperation {
+  package var symbols: [Dim]
   package private(set) var bodies: [Graph] = []
 
   package init(symbols: [Dim], bodies: [Graph]) {
@@ -23,21 +23,8 @@ package struct If: Operation {
 
   package var name: String { "if" }
   package var attributes: Attributes { ["symbols": .dims(symbols)] }
-  package var boundSymbols: [Symbol] { Self.symbols(symbols) }
 
-  package func infer(_ x: [ValueType]) throws(ShapeError) -> [ValueType] {
-    var sizes = ResultSizes(symbols, of: self)
-    return try types(x, &sizes)
-  }
-
-  /// How many symbols the results need.
-  package func openSizeCount(_ x: [ValueType]) throws(ShapeError) -> Int {
-    var sizes = ResultSizes(nil, of: self)
-    _ = try types(x, &sizes)
-    return sizes.count
-  }
-
-  private func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
+  package func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
     guard let condition = x.first?.tensor, condition.dtype == .bool else {
       throw shapeError("APUS-S-0204", "the condition must be one bool")
     }
@@ -59,6 +46,4 @@ package struct If: Operation {
     guard let first = x.first, bodies.count == 2 else { throw evaluationError("APUS-V-0210", "a branch is missing") }
     return try Interpreter.run(bodies[try condition(first) ? 0 : 1], inputs: Array(x.dropFirst()))
   }
-
-  package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim { 0 }
 }

@@ -9,12 +9,12 @@ package import ApusGraph
 ///   it runs while the condition holds.
 ///   In the body, sizes of carried values that change between iterations are symbols of its own. In the results these
 ///   sizes, the iteration count and sizes made of symbols that the body binds are symbols of `symbols`, taken in the order
-///   of results and axes: whoever builds the operation gives ``openSizeCount(_:)`` fresh ones.
+///   of results and axes: whoever builds the operation gives ``ControlOperation/openSizeCount(_:)`` fresh ones.
 /// - Throws: ``ShapeError`` `APUS-S-0209` when a carried value changes its element type or rank.
 /// - Source: ONNX Loop-21.
-package struct Loop: Operation {
+package struct Loop: ControlOperation {
   package let carried: Int
-  package let symbols: [Dim]
+  package var symbols: [Dim]
   package private(set) var bodies: [Graph] = []
 
   package init(carried: Int, symbols: [Dim], body: Graph) {
@@ -37,21 +37,8 @@ package struct Loop: Operation {
 
   package var name: String { "loop" }
   package var attributes: Attributes { ["carried": .int(carried), "symbols": .dims(symbols)] }
-  package var boundSymbols: [Symbol] { Self.symbols(symbols) }
 
-  package func infer(_ x: [ValueType]) throws(ShapeError) -> [ValueType] {
-    var sizes = ResultSizes(symbols, of: self)
-    return try types(x, &sizes)
-  }
-
-  /// How many symbols the results need.
-  package func openSizeCount(_ x: [ValueType]) throws(ShapeError) -> Int {
-    var sizes = ResultSizes(nil, of: self)
-    _ = try types(x, &sizes)
-    return sizes.count
-  }
-
-  private func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
+  package func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
     let body = try body(0)
     guard x.count >= 2 + carried else {
       throw shapeError("APUS-S-0010", "\(2 + carried) operands or more are expected, \(x.count) given")
@@ -116,6 +103,4 @@ package struct Loop: Operation {
     }
     return values + stacks
   }
-
-  package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim { 0 }
 }

@@ -2,7 +2,7 @@ import ApusCore
 import ApusGraph
 
 /// Gives the results of control flow their types: sizes that branches or iterations do not share become symbols.
-struct ResultSizes {
+package struct ResultSizes {
   /// Symbols to take, in order; nil to count how many are needed.
   private let symbols: [Dim]?
   private(set) var count = 0
@@ -64,7 +64,9 @@ extension Graph {
 
 extension Operation {
   func body(_ index: Int) throws(ShapeError) -> Graph {
-    guard index < bodies.count else { throw shapeError("APUS-S-0210", "\(bodies.count) bodies are given, more are needed") }
+    guard index < bodies.count else {
+      throw shapeError("APUS-S-0210", "\(bodies.count) bodies are given, more are needed")
+    }
     return bodies[index]
   }
 

@@ -9,7 +9,7 @@ package import ApusGraph
 ///   Sizes made of symbols that the body binds are symbols of `symbols`, as for ``Loop``.
 /// - Throws: ``ShapeError`` `APUS-S-0209` when a state changes its type.
 /// - Source: ONNX Scan-21.
-package struct Scan: Operation {
+package struct Scan: ControlOperation {
   package var states: Int
   package var inputAxes: [Int]
   package var inputDirections: [Int]
@@ -56,21 +56,8 @@ package struct Scan: Operation {
       "output_axes": .ints(outputAxes), "output_directions": .ints(outputDirections), "symbols": .dims(symbols),
     ]
   }
-  package var boundSymbols: [Symbol] { Self.symbols(symbols) }
 
-  package func infer(_ x: [ValueType]) throws(ShapeError) -> [ValueType] {
-    var sizes = ResultSizes(symbols, of: self)
-    return try types(x, &sizes)
-  }
-
-  /// How many symbols the results need.
-  package func openSizeCount(_ x: [ValueType]) throws(ShapeError) -> Int {
-    var sizes = ResultSizes(nil, of: self)
-    _ = try types(x, &sizes)
-    return sizes.count
-  }
-
-  private func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
+  package func types(_ x: [ValueType], _ sizes: inout ResultSizes) throws(ShapeError) -> [ValueType] {
     let body = try body(0)
     guard x.count >= states + inputAxes.count else {
       throw shapeError("APUS-S-0010", "\(states + inputAxes.count) operands or more are expected, \(x.count) given")
@@ -147,6 +134,4 @@ package struct Scan: Operation {
     shape.remove(at: axis)
     return x.gathering(sources, shape: shape)
   }
-
-  package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim { 0 }
 }
