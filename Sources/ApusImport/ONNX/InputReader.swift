@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusOps
 
 /// Reads the types of a model's inputs, with what the user decides about them.
 struct InputReader {
@@ -137,7 +138,7 @@ struct InputReader {
   private func elementShape(_ proto: Onnx_TensorShapeProto) -> Shape {
     proto.dim.prefix(64).map { dim in
       if case .dimValue(let value)? = dim.value, value >= 0 { return Dim(Int(value)) }
-      return SequenceOperators.anySize
+      return ValueType.anySize
     }
   }
 

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusOps
 
 /// Sub-graphs of a node: inlined where that is possible, else bodies with graphs of their own.
 extension NodeContext {
@@ -47,8 +48,10 @@ extension NodeContext {
 
   /// Adds an operation with bodies. The values that the bodies capture become operands after `operands`, and every body
   /// has one input for each of them.
-  func emit(
-    _ name: String, _ attributes: Attributes, _ operands: [ValueID], bodies: [Body]
+  ///
+  /// - Parameter make: the operation for bodies and the symbols of sizes that are known only when it has run.
+  func emit<Op: BodyOperation>(
+    _ operands: [ValueID], bodies: [Body], make: ([Graph], [Dim]) -> Op
   ) throws(ImportError) -> [ValueID] {
     var captures: [ValueID] = []
     for body in bodies { for id in body.builder.captures where !captures.contains(id) { captures.append(id) } }
@@ -60,16 +63,23 @@ extension NodeContext {
       body.builder.graph.removeDeadNodes()
       graphs.append(body.builder.graph)
     }
-    do {
-      let op = try session.options.catalogue.make(name, attributes).with(bodies: graphs)
-      return try add(op, operands + captures)
-    } catch let error as GraphError {
-      if error.problems.first?.code == "APUS-G-0011" { throw .unsupported("it needs the operation '\(name)'") }
+    let all = operands + captures
+    let openSizes: Int
+    do { openSizes = try make(graphs, []).openSizeCount(all.map { builder.graph.type($0) }) } catch {
       throw ImportError(problems: error.problems)
-    } catch let error as ImportError {
-      throw error
-    } catch {
-      throw ImportError("APUS-I-0013", "\(error)")
     }
+    let stem = node.output.first { !$0.isEmpty } ?? node.opType
+    let symbols = (0..<openSizes).map { Dim(freshSymbol("\(stem)_size\($0)")) }
+    return try add(make(graphs, symbols), all)
   }
 }
+
+/// An operation whose results have sizes that only its bodies determine.
+protocol BodyOperation: Operation {
+  /// How many symbols the results need.
+  func openSizeCount(_ x: [ValueType]) throws(ShapeError) -> Int
+}
+
+extension If: BodyOperation {}
+extension Loop: BodyOperation {}
+extension Scan: BodyOperation {}

@@ -5,7 +5,7 @@ package enum OperatorTable {
     MovementOperators.sliceTable, ContractionOperators.table, ConvolutionOperators.table,
     IndexingOperators.table, ImageOperators.table, NormalizationOperators.table, QuantizationOperators.table,
     AttentionOperators.table, LossOperators.table, RecurrentOperators.table, SignalOperators.table, EinsumOperator.table,
-    ControlOperators.table, SequenceOperators.table, TextOperators.table,
+    LinearAttentionOperators.table, ControlOperators.table, SequenceOperators.table, TextOperators.table,
   ]
 
   private static let all: [String: Lowering] = families.reduce(into: [:]) { all, family in

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusOps
 
 /// Branches and loops.
 enum ControlOperators {
@@ -13,7 +14,20 @@ enum ControlOperators {
       return isTrue != 0 ? try n.inline(yes, [], "then") : try n.inline(no, [], "else")
     }
     let bodies = [try n.body(yes, [], "then"), try n.body(no, [], "else")]
-    return try n.emit("if", [:], [condition], bodies: bodies)
+    try checkRanks(n, bodies)
+    return try n.emit([condition], bodies: bodies) { If(symbols: $1, bodies: $0) }
+  }
+
+  /// A value has one rank: where the branches give two, the condition must be decided when the model is read.
+  private static func checkRanks(_ n: NodeContext, _ bodies: [NodeContext.Body]) throws(ImportError) {
+    let (yes, no) = (bodies[0].builder.graph, bodies[1].builder.graph)
+    for (a, b) in zip(yes.outputs, no.outputs) {
+      guard let a = yes.type(a).tensor, let b = no.type(b).tensor, a.rank != b.rank else { continue }
+      throw ImportError(
+        "APUS-I-0015", "the branches give \(a) and \(b), of different rank, so the condition must be known when the "
+          + "model is read",
+        hint: "Give the sizes that decide it with --shape.")
+    }
   }
 
   /// A tensor of one element as one of rank 0.
@@ -26,92 +40,85 @@ enum ControlOperators {
   }
 
   private static func loop(_ n: NodeContext) throws(ImportError) -> [ValueID] {
-    let forever = n.constant(HostTensor(.i64, [], int64s: [Int64.max]))
-    var trips = forever
-    if let given = n.optional(0) { trips = try scalar(n, given, "the trip count") }
+    var trips = n.scalar(-1, .i64)
+    if let given = n.optional(0) { trips = try n("max", scalar(n, given, "the trip count"), n.scalar(0, .i64)) }
     var condition = n.scalar(1, .bool)
     if let given = n.optional(1) { condition = try scalar(n, given, "the condition") }
     var states: [ValueID] = []
     for position in n.inputs.indices.dropFirst(2) { states.append(try n.input(position)) }
-    return try loop(n, n.graph("body"), trips: trips, condition: condition, states: states)
-  }
-
-  private static func loop(
-    _ n: NodeContext, _ proto: Onnx_GraphProto, trips: ValueID, condition: ValueID, states: [ValueID]
-  ) throws(ImportError) -> [ValueID] {
-    let types =
-      [.tensor(TensorType(.i64, [])), .tensor(TensorType(.bool, []))] + states.map { n.builder.graph.type($0) }
-    let body = try n.body(proto, types, "body")
-    guard body.builder.graph.outputs.count > states.count else {
-      throw ImportError(
-        "APUS-I-0014", "the body has \(body.builder.graph.outputs.count) outputs for \(states.count) states")
+    let head: [ValueType] = [.tensor(TensorType(.i64, [])), .tensor(TensorType(.bool, []))]
+    let body = try stableBody(n, head: head, states: states.map { n.builder.graph.type($0) }, slices: [], leading: 1)
+    return try n.emit([trips, condition] + states, bodies: [body]) {
+      Loop(carried: states.count, symbols: $1, body: $0[0])
     }
-    let attributes: Attributes = ["states": .int(states.count), "count": .dim(Dim(n.freshSymbol(countName(n))))]
-    return try n.emit("loop", attributes, [trips, condition] + states, bodies: [body])
   }
 
-  private static func countName(_ n: NodeContext) -> String {
-    "\(n.node.output.first { !$0.isEmpty } ?? n.node.opType)_count"
+  /// The node's body for states of these types; sizes that change from one iteration to the next become symbols of the
+  /// body's own.
+  private static func stableBody(
+    _ n: NodeContext, head: [ValueType], states: [ValueType], slices: [ValueType], leading: Int
+  ) throws(ImportError) -> NodeContext.Body {
+    let proto = try n.graph("body")
+    let first = try n.body(proto, head + states + slices, "body")
+    let outputs = first.builder.graph.outputs.dropFirst(leading)
+    guard outputs.count >= states.count else {
+      throw ImportError("APUS-I-0014", "the body has too few outputs for \(states.count) states")
+    }
+    let widened = zip(states, outputs).map { state, output in
+      opened(n, state, first.builder.graph.type(output))
+    }
+    return widened == states ? first : try n.body(proto, head + widened + slices, "body")
+  }
+
+  /// The type of a state with fresh symbols for the sizes that differ after one iteration.
+  private static func opened(_ n: NodeContext, _ before: ValueType, _ after: ValueType) -> ValueType {
+    switch (before, after) {
+    case (.tensor(let a), .tensor(let b)) where a.rank == b.rank:
+      let shape = zip(a.shape, b.shape).map { $0 == $1 ? $0 : Dim(n.freshSymbol("state")) }
+      return .tensor(a.with(shape: shape))
+    case (.sequence, .sequence): return after
+    default: return before
+    }
   }
 
   // MARK: Scan
 
-  /// A scan over axis 0, forwards: other axes and directions are moved there before and back afterwards.
   private static func scan(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     if n.opset < 9 { throw .unsupported("before operator set 9") }
     let inputs = try n.allInputs()
-    let proto = try n.graph("body")
-    let scannedCount = try n.int("num_scan_inputs")
-    guard scannedCount > 0, scannedCount <= inputs.count else {
-      throw ImportError("APUS-I-0012", "num_scan_inputs is \(scannedCount) of \(inputs.count) inputs")
+    let count = try n.int("num_scan_inputs")
+    guard count > 0, count <= inputs.count else {
+      throw ImportError("APUS-I-0012", "num_scan_inputs is \(count) of \(inputs.count) inputs")
     }
-    let states = Array(inputs.dropLast(scannedCount))
-    let axes = try n.optionalInts("scan_input_axes") ?? []
-    let directions = try n.optionalInts("scan_input_directions") ?? []
-    var scanned: [ValueID] = []
-    var sliceTypes: [ValueType] = []
-    for (index, input) in inputs.suffix(scannedCount).enumerated() {
-      let rank = try n.shape(input, minimumRank: 1, "a scanned input").count
-      let axis = try n.normalized(index < axes.count ? axes[index] : 0, rank: rank)
-      let moved = try move(n, input, from: axis, to: 0)
-      let isReverse = index < directions.count && directions[index] == 1
-      scanned.append(isReverse ? try reversed(n, moved) : moved)
-      let type = try n.type(moved)
-      sliceTypes.append(.tensor(type.with(shape: Array(type.shape.dropFirst()))))
+    var axes = padded(try n.optionalInts("scan_input_axes"), to: count)
+    var slices: [ValueType] = []
+    for (index, input) in inputs.suffix(count).enumerated() {
+      var type = try n.type(input)
+      axes[index] = try n.normalized(axes[index], rank: type.rank)
+      type.shape.remove(at: axes[index])
+      slices.append(.tensor(type))
     }
-    let types = states.map { n.builder.graph.type($0) } + sliceTypes
-    let body = try n.body(proto, types, "body")
-    let attributes: Attributes = ["states": .int(states.count), "scanned": .int(scannedCount)]
-    let results = try n.emit("scan", attributes, states + scanned, bodies: [body])
-    return try arranged(n, results, after: states.count)
+    let states = inputs.dropLast(count).map { n.builder.graph.type($0) }
+    let body = try stableBody(n, head: [], states: states, slices: slices, leading: 0)
+    let stacked = body.builder.graph.outputs.dropFirst(states.count)
+    var outputAxes = padded(try n.optionalInts("scan_output_axes"), to: stacked.count)
+    for (index, output) in stacked.enumerated() {
+      let rank = (body.builder.graph.type(output).tensor?.rank ?? 0) + 1
+      outputAxes[index] = try n.normalized(outputAxes[index], rank: rank)
+    }
+    let directions = padded(try n.optionalInts("scan_input_directions"), to: count)
+    let outputDirections = padded(try n.optionalInts("scan_output_directions"), to: stacked.count)
+    return try n.emit(inputs, bodies: [body]) {
+      Scan(
+        states: states.count, inputAxes: axes, inputDirections: directions, outputAxes: outputAxes,
+        outputDirections: outputDirections, symbols: $1, body: $0[0])
+    }
   }
 
-  private static func arranged(
-    _ n: NodeContext, _ results: [ValueID], after states: Int
-  ) throws(ImportError) -> [ValueID] {
-    let axes = try n.optionalInts("scan_output_axes") ?? []
-    let directions = try n.optionalInts("scan_output_directions") ?? []
-    var arranged = results
-    for index in results.indices.dropFirst(states) {
-      let output = index - states
-      let isReverse = output < directions.count && directions[output] == 1
-      let value = isReverse ? try reversed(n, results[index]) : results[index]
-      let axis = try n.normalized(output < axes.count ? axes[output] : 0, rank: n.rank(value))
-      arranged[index] = try move(n, value, from: 0, to: axis)
-    }
-    return arranged
-  }
-
-  private static func move(_ n: NodeContext, _ x: ValueID, from: Int, to: Int) throws(ImportError) -> ValueID {
-    var order = Array(0..<(try n.rank(x)))
-    order.remove(at: from)
-    order.insert(from, at: to)
-    return try n.transpose(x, order)
-  }
-
-  private static func reversed(_ n: NodeContext, _ x: ValueID) throws(ImportError) -> ValueID {
-    let size = try n.shape(x)[0]
-    return try n.slice(x, axis: 0, start: Dim.maximum(size - 1, 0), size: size, step: -1)
+  /// The list with zeros for what is missing.
+  private static func padded(_ values: [Int]?, to count: Int) -> [Int] {
+    let given = values ?? []
+    return (0..<count).map { $0 < given.count ? given[$0] : 0 }
   }
 
   // MARK: SequenceMap
@@ -154,7 +161,8 @@ enum ControlOperators {
     inner.graph.outputNames = outputs.indices.map { "output_\($0)" }
     let body = NodeContext.Body(builder: inner, ownInputCount: 2 + states.count)
     let trips = try n("sequence_length", inputs[0])
-    let attributes: Attributes = ["states": .int(states.count), "count": .dim(Dim(n.freshSymbol(countName(n))))]
-    return try n.emit("loop", attributes, [trips, n.scalar(1, .bool)] + states, bodies: [body])
+    return try n.emit([trips, n.scalar(1, .bool)] + states, bodies: [body]) {
+      Loop(carried: states.count, symbols: $1, body: $0[0])
+    }
   }
 }

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusOps
 
 /// Sequences and optionals.
 enum SequenceOperators {
@@ -9,12 +10,9 @@ enum SequenceOperators {
     "Optional": optional, "OptionalHasElement": hasElement, "OptionalGetElement": getElement,
   ]
 
-  /// The size that stands in a sequence's element type where elements differ or are not known.
-  static let anySize = Dim(Symbol("_"))
-
   /// The shape with every size that is not constant replaced by the one that stands for any.
   static func anySizes(_ type: TensorType) -> Shape {
-    type.shape.map { $0.isConstant ? $0 : anySize }
+    type.shape.map { $0.isConstant ? $0 : ValueType.anySize }
   }
 
   /// The shape of one element taken out: fresh symbols for the sizes that the type leaves open.
@@ -96,7 +94,7 @@ enum SequenceOperators {
           "split_to_sequence", ["axis": .int(axis), "keep_dims": .bool(keepDims), "part": .dim(1)], x)
       ]
     }
-    var part = anySize
+    var part = ValueType.anySize
     if let known = n.knownDims(sizes), let first = known.first, known.allSatisfy({ $0 == first }) {
       let isExact = try n.rank(sizes) == 1 || shape[axis].dividedExactly(by: first) != nil
       if first.isConstant, isExact { part = first }

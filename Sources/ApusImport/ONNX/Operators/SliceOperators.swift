@@ -61,7 +61,7 @@ extension MovementOperators {
   }
 
   /// Largest size that a symbolic dim is taken to have when it is compared with a bound such as `Int.max`.
-  private static let farEnd = 1 << 30
+  private static let farEnd = 1 << 29
 
   /// An index that counts from the end where it is negative, counted from the front.
   private static func fromFront(_ index: Dim, _ size: Dim) -> Dim {
