@@ -58,15 +58,17 @@ package final class ThreadPool: Sendable {
     #else
       var thread: pthread_t?
     #endif
-    let code = pthread_create(&thread, nil, { argument in
-      #if canImport(Glibc)
-        guard let argument else { return nil }
-      #endif
-      let worker = Unmanaged<Worker>.fromOpaque(argument).takeRetainedValue()
-      apus_name_thread("apus-\(worker.index)")
-      worker.shared.work(worker.index)
-      return nil
-    }, worker.toOpaque())
+    let code = pthread_create(
+      &thread, nil,
+      { argument in
+        #if canImport(Glibc)
+          guard let argument else { return nil }
+        #endif
+        let worker = Unmanaged<Worker>.fromOpaque(argument).takeRetainedValue()
+        apus_name_thread("apus-\(worker.index)")
+        worker.shared.work(worker.index)
+        return nil
+      }, worker.toOpaque())
     if code != 0 {
       worker.release()
       return nil

@@ -52,7 +52,8 @@ extension EngineFile {
       Result { () throws(FileError) in try AtomicFile.write([bytes, plan.constants.bytes], to: path) }
     }
     if case .failure(let error) = result {
-      throw EngineFileError("APUS-E-0013", error.description, hint: "Choose a path on a disk with space that you may write to.")
+      throw EngineFileError(
+        "APUS-E-0013", error.description, hint: "Choose a path on a disk with space that you may write to.")
     }
   }
 
@@ -137,6 +138,7 @@ extension EngineFile {
 
   /// Reads a plan from bytes that `owner` keeps valid and unchanged.
   package static func decode(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) throws(EngineFileError) -> Plan {
+    defer { withExtendedLifetime(owner) {} }
     let sections = try sectionTable(bytes)
     try verifyGaps(bytes, sections)
     for section in sections where Checksum.of(content(section, bytes)) != section.checksum {

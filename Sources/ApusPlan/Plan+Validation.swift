@@ -167,7 +167,9 @@ private struct PlanValidator {
         continue
       }
       let slot = plan.slots[binding.slot]
-      if areInputs, slot.storage != .input(index), slot.storage != .object { report(place, "slot \(binding.slot) is not its memory") }
+      if areInputs, slot.storage != .input(index), slot.storage != .object {
+        report(place, "slot \(binding.slot) is not its memory")
+      }
       if !binding.type.hasForm(of: slot.type) {
         report(place, "its type \(binding.type) differs from its slot's, \(slot.type)")
       }
@@ -203,7 +205,9 @@ private struct PlanValidator {
 
   private mutating func scalar(_ index: Int?, _ dtype: DType, _ place: String, _ role: String) {
     guard let index, let type = memorySlot(index, place, role) else { return }
-    if type.dtype != dtype || type.elementCount != 1 { report(place, "\(role) is \(type), a \(dtype) scalar is needed") }
+    if type.dtype != dtype || type.elementCount != 1 {
+      report(place, "\(role) is \(type), a \(dtype) scalar is needed")
+    }
   }
 
   private mutating func symbol(_ name: String, _ place: String) {

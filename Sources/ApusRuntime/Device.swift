@@ -62,6 +62,18 @@ public struct DeviceLaunch {
   /// Working memory; thread i uses the bytes from `i * scratchStride`.
   public var scratch: UnsafeMutableRawPointer?
   public var scratchStride: Int
+
+  public init(
+    function: DeviceFunction, buffers: UnsafePointer<UnsafeMutableRawPointer?>, parameters: UnsafePointer<Int64>,
+    blocks: Int, scratch: UnsafeMutableRawPointer?, scratchStride: Int
+  ) {
+    self.function = function
+    self.buffers = buffers
+    self.parameters = parameters
+    self.blocks = blocks
+    self.scratch = scratch
+    self.scratchStride = scratchStride
+  }
 }
 
 /// An ordered queue of launches and copies. Used by one thread at a time.

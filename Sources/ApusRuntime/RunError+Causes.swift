@@ -77,7 +77,7 @@ extension RunError {
         "APUS-R-0004", "the shape \(shape) has \(shape.count) axes, \(type) has \(type.rank)",
         place: "input '\(input.name)'")
     }
-    if shape.contains(where: { $0 < 0 }) {
+    for axis in 0..<shape.count where shape[axis] < 0 {
       return Diagnostic("APUS-R-0005", "the shape \(shape) has a negative size", place: "input '\(input.name)'")
     }
     return nil

@@ -2,7 +2,10 @@ import ApusCore
 import ApusPlan
 
 extension RunState {
-  func inputIndex(_ name: String) -> Int? { engine.plan.inputs.firstIndex { $0.name == name } }
+  func inputIndex(_ name: String) -> Int? {
+    for index in 0..<inputs.count where engine.plan.inputs[index].name == name { return index }
+    return nil
+  }
 
   func requireInput(_ name: String) throws(RunError) -> Int {
     guard let index = inputIndex(name) else { throw RunError(RunError.unknownInput(name, engine.plan)) }
@@ -43,7 +46,8 @@ extension RunState {
       throw RunError(RunError.badType(input, found: "memory"))
     }
     if let problem = RunError.badShape(input, type, shape) { throw RunError(problem) }
-    let needed = saturatingMultiply(shape.reduce(1, saturatingMultiply), type.dtype.byteCount)
+    var needed = type.dtype.byteCount
+    for axis in 0..<shape.count { needed = saturatingMultiply(needed, shape[axis]) }
     if memory.count < needed { throw RunError.smallMemory(place, found: memory.count, needed: needed) }
     try requireAlignment(memory.baseAddress, type.dtype, place)
     inputs[index].isGiven = true

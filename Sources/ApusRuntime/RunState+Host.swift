@@ -40,7 +40,8 @@ extension RunState {
     let record = program.slots[slot]
     if record.isObject { return try object(in: slot) }
     let bytes = try memory(of: slot)
-    let storage = HostStorage(borrowing: bytes.baseAddress ?? UnsafeMutableRawPointer(bound.values), byteCount: bytes.count, owner: self)
+    let storage = HostStorage(
+      borrowing: bytes.baseAddress ?? UnsafeMutableRawPointer(bound.values), byteCount: bytes.count, owner: self)
     lent.append(storage)
     return .tensor(HostTensor(dtype: record.dtype, shape: record.shape.map { bound.values[$0] }, storage: storage))
   }

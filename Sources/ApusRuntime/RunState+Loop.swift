@@ -106,7 +106,9 @@ extension RunState {
         "APUS-R-0016", "iteration \(row) reads past the end of '\(engine.plan.slots[sliced.source].name)'",
         place: "step \(step)")
     }
-    if element.count > 0 { move(UnsafeMutableRawBufferPointer(rebasing: source[offset..<offset + element.count]), to: element) }
+    if element.count > 0 {
+      move(UnsafeMutableRawBufferPointer(rebasing: source[offset..<offset + element.count]), to: element)
+    }
   }
 
   private func stack(
@@ -117,7 +119,8 @@ extension RunState {
     rowByteCount = element.count
     let used = saturatingMultiply(row, element.count)
     let needed = saturatingAdd(used, element.count)
-    let target = try reserve(stacked.stacked, used: used, needed: needed, expected: saturatingMultiply(trips, element.count), step: step)
+    let target = try reserve(
+      stacked.stacked, used: used, needed: needed, expected: saturatingMultiply(trips, element.count), step: step)
     if element.count > 0, let base = target {
       stream.copy(from: UnsafeRawPointer(element.baseAddress ?? base), to: base + used, byteCount: element.count)
     }

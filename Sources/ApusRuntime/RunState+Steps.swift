@@ -20,7 +20,9 @@ extension RunState {
       if let profiler {
         let start = ContinuousClock.now
         try run(record, step)
-        profiler.add(ContinuousClock.now - start, step: step, work: bound.values[record.work], traffic: bound.values[record.traffic])
+        profiler.add(
+          ContinuousClock.now - start, step: step, work: bound.values[record.work],
+          traffic: bound.values[record.traffic])
       } else {
         try run(record, step)
       }
@@ -76,7 +78,8 @@ extension RunState {
     let target = try memory(of: to)
     if source.count != target.count {
       throw RunError(
-        "APUS-R-0017", "\(source.count) bytes of '\(engine.plan.slots[from].name)' do not fit '"
+        "APUS-R-0017",
+        "\(source.count) bytes of '\(engine.plan.slots[from].name)' do not fit '"
           + "\(engine.plan.slots[to].name)' of \(target.count) bytes", place: "step \(step)")
     }
     move(source, to: target)
@@ -89,7 +92,8 @@ extension RunState {
 
   func object(in slot: Int) throws(RunError) -> HostValue {
     guard let value = objects[slot] else {
-      throw RunError("APUS-R-0018", "the value is used before a step makes it", place: "slot '\(engine.plan.slots[slot].name)'")
+      throw RunError(
+        "APUS-R-0018", "the value is used before a step makes it", place: "slot '\(engine.plan.slots[slot].name)'")
     }
     return value
   }
@@ -105,7 +109,9 @@ extension RunState {
     do { try stream.synchronize() } catch { throw RunError(device: error) }
     let dtype = program.slots[slot].dtype
     guard let base = bytes.baseAddress, (index + 1) * dtype.byteCount <= bytes.count else {
-      throw RunError("APUS-R-0015", "element \(index) is read of \(bytes.count) bytes", place: "slot '\(engine.plan.slots[slot].name)'")
+      throw RunError(
+        "APUS-R-0015", "element \(index) is read of \(bytes.count) bytes",
+        place: "slot '\(engine.plan.slots[slot].name)'")
     }
     func load<Number: FixedWidthInteger>(_ type: Number.Type) -> Int {
       Int(clamping: base.loadUnaligned(fromByteOffset: index * MemoryLayout<Number>.size, as: type))
@@ -151,7 +157,8 @@ extension RunState {
     let symbol = engine.plan.runSymbols[node - program.dims.shapeSymbolCount]
     if value < 0 || !symbol.range.contains(value) {
       throw RunError(
-        "APUS-R-0015", "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
+        "APUS-R-0015",
+        "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
         place: "step \(step)")
     }
     bound.values[node] = value

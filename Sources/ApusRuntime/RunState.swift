@@ -10,8 +10,9 @@ final class RunState {
   let stream: any DeviceStream
   /// 64 bytes that stand for the memory of empty tensors.
   private let nothing: DeviceBuffer
-  /// Plans bound before, the one in use first, with the input shapes of each.
-  private var boundPlans: [(shapes: [[Int]], plan: BoundPlan)] = []
+  /// Plans bound before, with the input shapes of each and the number of the run that last used it.
+  private var boundPlans: [(shapes: [[Int]], plan: BoundPlan, lastUse: Int)] = []
+  private var runCount = 0
   private var arena: DeviceBuffer?
   var scratch: DeviceBuffer?
   /// Buffers of grown slots.
@@ -92,24 +93,27 @@ extension RunState {
 
   private func requireInputs() throws(RunError) {
     for index in inputs.indices where !inputs[index].isGiven {
-      throw RunError(problems: engine.plan.inputs.indices.filter { !inputs[$0].isGiven }
-        .map { RunError.missingInput(engine.plan.inputs[$0]) })
+      throw RunError(
+        problems: engine.plan.inputs.indices.filter { !inputs[$0].isGiven }
+          .map { RunError.missingInput(engine.plan.inputs[$0]) })
     }
   }
 
   private func selectBoundPlan() throws(RunError) {
-    for position in boundPlans.indices where matches(boundPlans[position].shapes) {
-      if position > 0 {
-        let entry = boundPlans.remove(at: position)
-        boundPlans.insert(entry, at: 0)
-      }
-      bound = boundPlans[0].plan
+    runCount += 1
+    for position in 0..<boundPlans.count where matches(boundPlans[position].shapes) {
+      boundPlans[position].lastUse = runCount
+      bound = boundPlans[position].plan
       return
     }
     let shapes = inputs.map(\.shape)
     let plan = try BoundPlan(program, shapes: shapes, memoryLimit: engine.device.memoryByteCount)
-    if boundPlans.count >= Self.boundPlanLimit { boundPlans.removeLast() }
-    boundPlans.insert((shapes, plan), at: 0)
+    if boundPlans.count >= Self.boundPlanLimit,
+      let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
+    {
+      boundPlans.remove(at: oldest)
+    }
+    boundPlans.append((shapes, plan, runCount))
     bound = plan
   }
 
@@ -130,7 +134,9 @@ extension RunState {
   func allocate(_ byteCount: Int, _ what: String) throws(RunError) -> DeviceBuffer {
     let limit = engine.device.memoryByteCount
     if byteCount > limit { throw RunError.tooLarge(byteCount, what, limit: limit) }
-    do { return try engine.device.allocate(byteCount: max(byteCount, 64)) } catch { throw RunError(device: error).at(what) }
+    do { return try engine.device.allocate(byteCount: max(byteCount, 64)) } catch {
+      throw RunError(device: error).at(what)
+    }
   }
 
   /// Bytes of memory the context holds, results aside.
@@ -224,7 +230,10 @@ extension RunState {
   /// Brings addresses up to date when inputs or outputs moved since the bound plan was last used.
   private func refreshExternals() {
     var moved = false
-    for slot in program.externalSlots where !program.slots[slot].isLate {
+    // Loops over positions: these run at every call, and iterators of arrays may allocate in unoptimised builds.
+    for position in 0..<program.externalSlots.count {
+      let slot = program.externalSlots[position]
+      if program.slots[slot].isLate { continue }
       let address = bound.byteCounts[slot] == 0 ? nothing.base : rootAddress(slot) ?? nothing.base
       if bound.addresses[slot] != address {
         bound.addresses[slot] = address
@@ -232,9 +241,10 @@ extension RunState {
       }
     }
     if !moved { return }
-    for slot in program.externalViews { resolve(slot) }
-    for position in program.externalBuffers {
-      bound.buffers[position] = bound.addresses[program.launchSlots[position]]
+    for position in 0..<program.externalViews.count { resolve(program.externalViews[position]) }
+    for position in 0..<program.externalBuffers.count {
+      let buffer = program.externalBuffers[position]
+      bound.buffers[buffer] = bound.addresses[program.launchSlots[buffer]]
     }
   }
 

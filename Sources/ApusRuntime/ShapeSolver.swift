@@ -29,7 +29,8 @@ struct ShapeSolver {
   private mutating func report(_ code: String, _ input: Int, _ axis: Int, _ message: String, _ hint: String = "") {
     let binding = program.plan.inputs[input]
     problems.append(
-      Diagnostic(code, "\(message); the type is \(binding.type)", place: "input '\(binding.name)', axis \(axis)", hint: hint))
+      Diagnostic(
+        code, "\(message); the type is \(binding.type)", place: "input '\(binding.name)', axis \(axis)", hint: hint))
   }
 
   private mutating func bindSymbols(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {

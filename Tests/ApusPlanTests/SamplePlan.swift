@@ -71,8 +71,12 @@ enum SamplePlan {
     let words = StringConstants.encode(["straße", ""])
     let storage = HostStorage(byteCount: 64 + words.count)
     let floats = (0..<16).map { Float($0) * 0.5 - 3 }
-    floats.withUnsafeBytes { storage.base.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(storage.base), byteCount: 64) }
-    for (index, byte) in words.enumerated() { storage.base.storeBytes(of: byte, toByteOffset: 64 + index, as: UInt8.self) }
+    floats.withUnsafeBytes {
+      storage.base.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(storage.base), byteCount: 64)
+    }
+    for (index, byte) in words.enumerated() {
+      storage.base.storeBytes(of: byte, toByteOffset: 64 + index, as: UInt8.self)
+    }
     return ConstantSection(storage: storage, byteCount: 64 + words.count)
   }
 }
