@@ -1,3 +1,4 @@
+import ApusCPUDevice
 import ApusCore
 import ApusTesting
 import ArgumentParser
@@ -71,7 +72,7 @@ struct ConformanceCommand: ParsableCommand {
         ConformanceWorkerCommand.name, "--modes", modes.map(\.rawValue).joined(separator: ","), "--memory",
         String(memory),
       ],
-      workerCount: jobs ?? Processor.current.usableCores, timeout: .seconds(timeout))
+      workerCount: jobs ?? CPUFeatures().processorCount, timeout: .seconds(timeout))
     let progress = ProgressBar(isQuiet: quiet)
     let report = try suite.run { progress.update("cases", $0, of: folders.count) }
     progress.finish()

@@ -18,7 +18,7 @@ struct DoctorCommand: ParsableCommand {
 
   func run() throws {
     let processor = Processor.current
-    let compiler = CCompiler.find()
+    let compiler = CompilerFinding.find()
     let libraries = SharedLibrary.cuda.map { $0.probe() }
     if json {
       print(

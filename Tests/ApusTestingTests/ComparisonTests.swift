@@ -54,22 +54,4 @@ import Testing
     #expect(!Comparison.compare(.optional(nil, element: type), .optional(two, element: type), tolerance).isEqual)
     #expect(!Comparison.compare(.tensor(floats(1)), one, tolerance).isEqual)
   }
-
-  @Test func seededInputsRepeat() {
-    func make(_ seed: UInt64, _ name: String) -> [Double] {
-      var generator = SeededGenerator(seed: seed, name: name)
-      return RandomTensors.make(.f32, [64], using: &generator).doubles
-    }
-    #expect(make(0, "x") == make(0, "x"))
-    #expect(make(0, "x") != make(1, "x") && make(0, "x") != make(0, "y"))
-    #expect(make(0, "x").allSatisfy { (-1...1).contains($0) } && Set(make(0, "x")).count == 64)
-  }
-
-  @Test(arguments: DType.allCases) func everyTypeHasRandomInputs(dtype: DType) {
-    var generator = SeededGenerator(seed: 3)
-    let tensor = RandomTensors.make(dtype, [40], using: &generator)
-    #expect(tensor.dtype == dtype && tensor.shape == [40])
-    let distinct = dtype == .string ? Set(tensor.strings).count : Set(tensor.doubles).count
-    #expect(distinct > 1)
-  }
 }

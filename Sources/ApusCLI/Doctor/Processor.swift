@@ -1,3 +1,5 @@
+import ApusCPUDevice
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -6,68 +8,39 @@
 
 /// The machine's processor and memory as the system describes them.
 struct Processor {
-  var model: String
-  var features: Set<String>
-  /// Cores this process may use, and those of the machine.
-  var usableCores: Int
-  var cores: Int
-  var memoryBytes: Int
-  var availableBytes: Int
+  let model: String
+  let features = CPUFeatures()
+  /// Cores of the machine; ``features`` says how many of them this process may use.
+  let cores: Int
+  let memoryBytes: Int
+  let availableBytes: Int
 
   static var current: Processor {
-    let fields = SystemFile.fields("/proc/cpuinfo")
     let memory = SystemFile.fields("/proc/meminfo")
     func kibibytes(_ name: String) -> Int {
       (memory[name]?.split(separator: " ").first).flatMap { Int($0) }.map { $0 * 1024 } ?? 0
     }
-    let cores = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-    let allowed = SystemFile.fields("/proc/self/status")["Cpus_allowed"] ?? ""
-    let usable = allowed.reduce(0) { $0 + ($1.hexDigitValue ?? 0).nonzeroBitCount }
     return Processor(
-      model: fields["model name"] ?? "unknown",
-      features: Set((fields["flags"] ?? fields["Features"] ?? "").split(separator: " ").map(String.init)),
-      usableCores: usable > 0 ? min(usable, cores) : cores, cores: cores, memoryBytes: kibibytes("MemTotal"),
+      model: SystemFile.fields("/proc/cpuinfo")["model name"] ?? "unknown",
+      cores: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), memoryBytes: kibibytes("MemTotal"),
       availableBytes: kibibytes("MemAvailable"))
-  }
-
-  /// Features of each level beyond the one before, as Linux spells them.
-  private static let levels: [(name: String, features: [String])] = [
-    ("x86-64", ["sse2"]),
-    ("x86-64-v2", ["cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"]),
-    ("x86-64-v3", ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"]),
-    ("x86-64-v4", ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]),
-  ]
-
-  /// The highest level of which the processor has every feature.
-  var level: String {
-    var level = "unknown"
-    for (name, needed) in Self.levels {
-      if !features.isSuperset(of: needed) { break }
-      level = name
-    }
-    return level
-  }
-
-  /// Features beyond the levels that kernels can make use of.
-  var extensions: [String] {
-    ["avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"]
-      .filter(features.contains)
   }
 
   var text: String {
     """
       model: \(model)
-      level: \(level)\(extensions.isEmpty ? "" : ", with " + extensions.joined(separator: ", "))
-      cores: \(usableCores) usable of \(cores)
+      level: \(features.level)
+      features: \(features.names.joined(separator: ", "))
+      cores: \(features.processorCount) usable of \(cores)
       memory: \(Units.bytes(memoryBytes)), \(Units.bytes(availableBytes)) available
     """
   }
 
   var json: JSON {
     .object([
-      ("model", .string(model)), ("level", .string(level)), ("extensions", .strings(extensions)),
-      ("usable_cores", .int(usableCores)), ("cores", .int(cores)), ("memory_bytes", .int(memoryBytes)),
-      ("available_bytes", .int(availableBytes)), ("features", .strings(features.sorted())),
+      ("model", .string(model)), ("level", .string(features.level)),
+      ("usable_cores", .int(features.processorCount)), ("cores", .int(cores)), ("memory_bytes", .int(memoryBytes)),
+      ("available_bytes", .int(availableBytes)), ("features", .strings(features.names)),
     ])
   }
 }

@@ -1,7 +1,7 @@
 import ApusCore
+import ApusGraph
 import ApusPlan
 import ApusRuntime
-import ApusTesting
 
 /// Inputs of a run: those given as files, the others random.
 struct InputValues {
@@ -47,12 +47,10 @@ struct InputValues {
         problems.add("APUS-C-0009", "\(shape) is too large to be made up", place: "input '\(input.name)'")
         continue
       }
-      var generator = SeededGenerator(seed: seed, name: input.name)
-      let tensor = RandomTensors.make(type.dtype, shape, using: &generator)
-      entries.append(
-        Entry(
-          name: input.name, value: .tensor(tensor),
-          source: "random, \(RandomTensors.range(of: type.dtype)), seed \(seed)"))
+      let tensor = RandomTensor.make(
+        type.dtype, shape, seed: RandomInput.seed(seed, for: input.name), range: RandomInput.range(of: type.dtype))
+      let source = "random, \(RandomInput.description(of: type.dtype)), seed \(seed)"
+      entries.append(Entry(name: input.name, value: .tensor(tensor), source: source))
     }
     try problems.throwIfAny()
     self.entries = entries

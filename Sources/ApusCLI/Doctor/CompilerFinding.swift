@@ -1,3 +1,5 @@
+import ApusCPUTarget
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -5,7 +7,7 @@
 #endif
 
 /// The compiler that turns kernels into images: `CC`, or `clang`.
-struct CCompiler {
+struct CompilerFinding {
   /// What was asked for, and the file it stands for.
   var command: String
   var path: String?
@@ -15,18 +17,12 @@ struct CCompiler {
   static let installHint =
     "Install one with `apt-get install clang`, or set CC to a clang; the Swift toolchain ships one in its usr/bin."
 
-  static func find() -> CCompiler {
+  static func find() -> CompilerFinding {
     let chosen = getenv("CC").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
     let command = chosen ?? "clang"
-    let path = executable(command)
-    return CCompiler(
+    let path = CCompiler.find(command)
+    return CompilerFinding(
       command: command, path: path, version: path.flatMap(firstLine), isChosenByUser: chosen != nil)
-  }
-
-  private static func executable(_ command: String) -> String? {
-    if command.contains("/") { return access(command, X_OK) == 0 ? command : nil }
-    let directories = getenv("PATH").map { String(cString: $0) } ?? ""
-    return directories.split(separator: ":").map { "\($0)/\(command)" }.first { access($0, X_OK) == 0 }
   }
 
   private static func firstLine(_ path: String) -> String? {
