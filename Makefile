@@ -1,0 +1,94 @@
+# `make demo` shows an answer, `make test` runs what CI runs; `make help` lists the rest.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export APUS_DATA ?= $(CURDIR)/.apus-data
+PREFIX ?= /usr/local
+APUS := .build/release/apus
+SOURCES := Package.swift Sources Tests Snippets
+
+DEMO_MODELS := ppocr4_det ppocr4_rec magika
+# Real models that are compared with onnxruntime, by Tools/fetch-models; `make models MODELS=all` takes all that are there.
+MODELS ?= ppocr4_det,ppocr4_rec,ppocr_cls,magika,nudenet,silero_vad,silero_vad_openvino_16k,light_resnet50,light_squeezenet
+
+comma := ,
+step = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help setup demo release install test check format check-format build-tests unit tools-tests conformance models \
+  docs bench clean
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+setup: ## Install the system packages that are missing
+	@Tools/install-packages
+
+demo: setup ## Build, fetch real models, read the text of a picture, and tell the types of some files
+	$(call step,build)
+	swift build -c release --product apus
+	$(call step,models)
+	Tools/fetch-models --only $(subst $(eval ) ,$(comma),$(DEMO_MODELS)),magika_config
+	$(call step,engines)
+	@mkdir -p "$$APUS_DATA/engines"
+	@for model in $(DEMO_MODELS); do \
+	  $(APUS) build "$$APUS_DATA/models/$$model.onnx" -o "$$APUS_DATA/engines/$$model.apus"; done
+	$(call step,text of a picture)
+	@Examples/ocr.py
+	$(call step,types of files)
+	@Examples/filetypes.py
+
+release: setup ## Build one static binary, .build/release/apus, without symbols
+	swift build -c release --static-swift-stdlib --product apus
+	strip -o .build/apus $(APUS)
+	@ls -lh .build/apus | awk '{ print $$5, $$9 }'
+
+install: release ## Install the static binary under PREFIX (default /usr/local)
+	install -D -m 755 .build/apus "$(DESTDIR)$(PREFIX)/bin/apus"
+
+test: setup check-format build-tests unit tools-tests conformance models ## Everything that CI runs
+	@printf '\nall checks passed\n'
+
+check: check-format build-tests unit ## The part of the tests that needs no network
+
+check-format:
+	$(call step,format)
+	swift format lint --strict --parallel --recursive $(SOURCES)
+
+format: ## Format the sources in place
+	swift format --in-place --parallel --recursive $(SOURCES)
+
+build-tests:
+	$(call step,build$(comma) warnings are errors)
+	swift build -c release --build-tests
+
+unit:
+	$(call step,tests)
+	swift test -c release --skip-build
+
+tools-tests:
+	$(call step,tests of the scripts)
+	Tools/tests/test_tools.py
+
+conformance: ## Run the ONNX test cases and compare the counts with those on record
+	$(call step,ONNX test cases)
+	Tools/fetch-onnx-cases --version all
+	Tools/check-conformance $(APUS)
+
+models: ## Compare real models with onnxruntime
+	$(call step,real models against onnxruntime)
+	Tools/fetch-models
+	Tools/make-references
+	Tools/check-models $(APUS) $(if $(filter-out all,$(MODELS)),--only $(MODELS))
+
+docs: ## Write docs/generated anew
+	APUS_WRITE_DOCS=1 swift test -c release --filter GeneratedDocsTests
+
+bench: ## Time Apus, onnxruntime and openvino on real models
+	swift build -c release --product apus
+	Tools/fetch-models
+	Benchmarks/cpu_peers.py --json "$$APUS_DATA/bench.json" --require 0.5 0.25
+
+clean: ## Remove what was built; fetched data stays
+	swift package clean
