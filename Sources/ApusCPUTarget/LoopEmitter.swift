@@ -289,7 +289,7 @@ struct LoopEmitter {
     _ name: String, _ reduction: Reduction, _ bound: [LoopVariable], _ body: Expr, _ scope: Scope
   ) {
     let dtype = arena.type(body)
-    let type = CDialect.scalar(dtype)
+    let type = dtype == .f32 && reduction == .sum ? "double" : CDialect.scalar(dtype)
     var scopes = [scope]
     for variable in bound { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
     let inner = scopes[scopes.count - 1]

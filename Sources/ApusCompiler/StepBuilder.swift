@@ -64,7 +64,6 @@ package struct StepBuilder {
   package var runSymbols: Set<String> = []
 
   package mutating func addConstant(_ tensor: HostTensor, name: String) -> Int {
-    if tensor.dtype == .string { return addSlot(name, .tensor(tensor.type), .object) }
     return addSlot(name, .tensor(tensor.type), .constant(offset: constants.add(tensor)))
   }
 
@@ -133,7 +132,8 @@ package struct ConstantPool {
     let byteCount: Int
   }
 
-  package mutating func add(_ tensor: HostTensor) -> Int {
+  package mutating func add(_ given: HostTensor) -> Int {
+    let tensor = given.dtype == .string ? Self.encoded(given.strings) : given
     var hash = ContentHash()
     tensor.withUnsafeBytes { hash.add($0) }
     let key = Key(hash: hash, byteCount: tensor.byteCount)
@@ -143,6 +143,11 @@ package struct ConstantPool {
     offsets[key] = offset
     byteCount = (offset + tensor.byteCount + Self.alignment - 1) / Self.alignment * Self.alignment
     return offset
+  }
+
+  private static func encoded(_ strings: [String]) -> HostTensor {
+    let bytes = StringConstants.encode(strings)
+    return HostTensor(.u8, [bytes.count], elements: bytes)
   }
 
   package func section() -> ConstantSection {
