@@ -289,36 +289,68 @@ struct LoopEmitter {
     _ name: String, _ reduction: Reduction, _ bound: [LoopVariable], _ body: Expr, _ scope: Scope
   ) {
     let dtype = arena.type(body)
+    // Rows are summed in f64: it costs little where memory is the limit, and keeps variances usable.
     let type = dtype == .f32 && reduction == .sum ? "double" : CDialect.scalar(dtype)
     var scopes = [scope]
     for variable in bound { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
     let inner = scopes[scopes.count - 1]
     let value = emit(body, inner)
     let isSearch = reduction == .argmin || reduction == .argmax
-    let accumulator = isSearch ? "\(name)v" : name
-    if isSearch {
-      inner.text += searchStep(reduction, value, "\(name)v", name, Self.name(bound[0]))
-    } else {
-      inner.text += "    \(name) = (\(type))(\(CDialect.combine(reduction, name, value, dtype)));\n"
-    }
+    let inLanes = !isSearch && !inner.text.contains("for (") && hasManySteps(bound)
+    let accumulator = isSearch ? "\(name)v" : inLanes ? "\(name)l" : name
     var loops = inner.text
+    if isSearch {
+      loops += searchStep(reduction, value, accumulator, name, Self.name(bound[0]))
+    } else {
+      let target = inLanes ? "\(accumulator)[l]" : name
+      loops += "    \(target) = (\(type))(\(CDialect.combine(reduction, target, value, dtype)));\n"
+    }
     for (variable, around) in zip(bound, scopes).reversed() {
-      let counter = Self.name(variable)
-      let pragma = loops.contains("for (") || isSearch ? "" : reassociate(dtype)
-      loops = """
-          for (i64 \(counter) = 0; \(counter) < \(text(variable.extent, around)); \(counter)++) {
-        \(pragma)\(loops)    }
-
-        """
+      let extent = text(variable.extent, around)
+      let isInnermost = variable == bound.last
+      loops = inLanes && isInnermost ? laneLoop(variable, extent, loops) : plainLoop(variable, extent, loops)
       if around !== scope { loops = around.text + loops }
     }
-    scope.text += "    \(type) \(accumulator) = \(CDialect.identity(reduction, dtype));\n"
+    let start = CDialect.identity(reduction, dtype)
+    if inLanes {
+      scope.text += "    APUS_ALIGNED \(type) \(accumulator)[\(Self.lanes)];\n"
+      scope.text += "    for (i64 l = 0; l < \(Self.lanes); l++) \(accumulator)[l] = \(start);\n    {\n\(loops)    }\n"
+      scope.text += "    \(type) \(name) = \(accumulator)[0];\n"
+      let last = CDialect.combine(reduction, name, "\(accumulator)[l]", type == "double" ? .f64 : dtype)
+      scope.text += "    for (i64 l = 1; l < \(Self.lanes); l++) \(name) = (\(type))(\(last));\n"
+      return
+    }
+    scope.text += "    \(type) \(accumulator) = \(start);\n"
     if isSearch { scope.text += "    i64 \(name) = 0;\n" }
     scope.text += "    {\n\(loops)    }\n"
   }
 
-  private func reassociate(_ dtype: DType) -> String {
-    dtype.isFloat ? "    _Pragma(\"clang fp reassociate(on)\")\n" : ""
+  /// Independent accumulators of a reduction, so that its loop is vector code in a fixed order.
+  private static let lanes = 64
+
+  private func hasManySteps(_ bound: [LoopVariable]) -> Bool {
+    guard let last = bound.last else { return false }
+    return (last.extent.constantValue ?? .max) >= Self.lanes
+  }
+
+  private func plainLoop(_ variable: LoopVariable, _ extent: String, _ body: String) -> String {
+    let counter = Self.name(variable)
+    return "    for (i64 \(counter) = 0; \(counter) < \(extent); \(counter)++) {\n\(body)    }\n"
+  }
+
+  /// A loop in strips: element l of every strip goes to accumulator l.
+  private func laneLoop(_ variable: LoopVariable, _ extent: String, _ body: String) -> String {
+    let counter = Self.name(variable)
+    return """
+        for (i64 s = 0; s < \(extent); s += \(Self.lanes)) {
+          const i64 n = APUS_MIN(\(Self.lanes), \(extent) - s);
+          _Pragma("clang loop vectorize(assume_safety)")
+          for (i64 l = 0; l < n; l++) {
+            const i64 \(counter) = s + l;
+      \(body)    }
+        }
+
+      """
   }
 
   private func searchStep(_ reduction: Reduction, _ value: String, _ best: String, _ at: String, _ counter: String)

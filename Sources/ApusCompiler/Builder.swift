@@ -70,11 +70,28 @@ package enum Builder {
     plan.steps = builder.steps
     plan.functions = builder.functions
     plan.constants = builder.constants.section()
+    try dump(plan, builder.sources)
     if !builder.sources.isEmpty {
       options.progress(.compile, 0, builder.sources.count)
       plan.images = [try target.compile(builder.sources) { options.progress(.compile, $0, $1) }]
     }
     return BuildResult(plan: plan, log: fuser.log)
+  }
+
+  package static let dumpKnob = Knob(
+    "APUS_DUMP", "directory", default: "", "write the source of every kernel, named by the first step that uses it")
+
+  private static func dump(_ plan: Plan, _ sources: [String]) throws(BuildError) {
+    let folder = try dumpKnob.value()
+    if folder.isEmpty { return }
+    for (number, step) in plan.steps.enumerated() {
+      guard case .launch(let launch) = step.action else { continue }
+      let name = step.name.map { $0.isLetter || $0.isNumber || "+_".contains($0) ? $0 : "-" }
+      let source = sources[launch.function]
+      do { try AtomicFile.write(Array(source.utf8), to: "\(folder)/\(number)-\(String(name)).c") } catch {
+        throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_DUMP must name a folder that exists.")
+      }
+    }
   }
 
   private static func runSymbolList(_ graph: Graph) -> [Symbol] {

@@ -49,11 +49,12 @@ struct ExpressionCost {
   }
 
   private static func heavyWork(_ operand: Operand, _ type: TensorType, _ arena: ExprArena) -> Double {
-    let root = operand.at(.coordinates(Kernel.variables(for: type.shape, arena).coordinates), arena)
+    let (variables, coordinates) = Kernel.variables(for: type.shape, arena)
+    let root = operand.at(.coordinates(coordinates), arena)
     var memo: [Expr: Set<String>] = [:]
     var work = 0.0
     for expr in arena.reachable([root]) {
-      var steps = arena.freeVariables(expr, &memo).reduce(1.0) { $0 * Double(arena.variables[$1]?.extent.estimate ?? 1) }
+      var steps = variables.evaluations(arena.freeVariables(expr, &memo), arena)
       switch arena[expr] {
       case .reduce(_, let bound, _): for variable in bound { steps *= Double(variable.extent.estimate) }
       case .unary(let function, _), .binary(let function, _, _): if !function.isExpensive { continue }
@@ -62,6 +63,20 @@ struct ExpressionCost {
       work += steps
     }
     return work
+  }
+}
+
+extension [LoopVariable] {
+  /// How often an expression with these free variables is computed in a nest of these loops: in the body of the
+  /// innermost loop it needs, and for each value of the reduction variables around it.
+  func evaluations(_ free: Set<String>, _ arena: ExprArena) -> Double {
+    let deepest = lastIndex { free.contains($0.name) }
+    var count = 1.0
+    for variable in self[..<(deepest.map { $0 + 1 } ?? 0)] { count *= Double(variable.extent.estimate) }
+    for name in free where !contains(where: { $0.name == name }) {
+      count *= Double(arena.variables[name]?.extent.estimate ?? 1)
+    }
+    return count
   }
 }
 

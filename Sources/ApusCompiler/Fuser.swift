@@ -150,7 +150,8 @@ struct Fuser {
     }
     let apart = producer.cost.heavyWork + combine(id, node, type, taken).cost.heavyWork
     if combined.cost.heavyWork > 1.01 * apart {
-      return "reductions and calls would be repeated \(Int((combined.cost.heavyWork / max(1, apart)).rounded(.up))) times"
+      return
+        "reductions and calls would be repeated \(Int((combined.cost.heavyWork / max(1, apart)).rounded(.up))) times"
     }
     return recomputation(value, producer, combined, type, isTrivial: isTrivial)
   }
@@ -214,8 +215,7 @@ struct Fuser {
     var memo: [Expr: Set<String>] = [:]
     var evaluations = 0.0
     for expr in evaluated {
-      let free = arena.freeVariables(expr, &memo)
-      evaluations += free.reduce(1.0) { $0 * Double(arena.variables[$1]?.extent.estimate ?? 1) }
+      evaluations += variables.variables.evaluations(arena.freeVariables(expr, &memo), arena)
     }
     let ratio = evaluations / Double(max(1, valueType.elementCount.estimate))
     let limit = producer.cost.hasReduction || producer.cost.isExpensive ? 1.001 : isTrivial ? 8.0 : 4.0

@@ -43,7 +43,9 @@ enum Layout {
       let attributes = Attributes(
         node.op.attributes.entries.map { ($0.name, $0.name == "layout" ? .string("nhwc") : $0.value) })
       var inputs: [ValueID] = []
-      guard let moved = rewriting.add("transpose", [node.inputs[0]], ["perm": .ints(toLast(x.rank))]) else { return nil }
+      guard let moved = rewriting.add("transpose", [node.inputs[0]], ["perm": .ints(toLast(x.rank))]) else {
+        return nil
+      }
       inputs.append(moved)
       if node.inputs.count > 1 {
         // [O, C/g, spatial…] → [O, spatial…, C/g], and the same for transposed convolution.
@@ -80,7 +82,8 @@ enum Layout {
     else { return nil }
     var inputs: [ValueID] = []
     for (index, input) in node.inputs.enumerated() {
-      guard let moved = unpermuted(input, perm, inverse, rank, isData: Permutable.isData(node, index), &rewriting) else {
+      guard let moved = unpermuted(input, perm, inverse, rank, isData: Permutable.isData(node, index), &rewriting)
+      else {
         return nil
       }
       inputs.append(moved)

@@ -7,7 +7,7 @@ enum Simplify {
   static let rules: [Rule] = [
     neutralElement, doubleTranspose, identityTranspose, transposeAsReshape, doubleReshape, identityReshape,
     identityBroadcast, broadcastOfScalarOperand, identitySlice, identityPad, singleConcat, identityCast, powerOfTwo,
-    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu,
+    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu, stableVariance,
   ]
 
   static let pass = Pass("simplify", "remove what changes nothing and fold scales into weights") {
@@ -81,7 +81,9 @@ enum Simplify {
           return div.inputs[0]
         }
         if let mul = graph.producer(erf.inputs[0], "mul") {
-          for side in [0, 1] where close(graph.scalar(mul.inputs[side]), 0.5.squareRoot()) { return mul.inputs[1 - side] }
+          for side in [0, 1] where close(graph.scalar(mul.inputs[side]), 0.5.squareRoot()) {
+            return mul.inputs[1 - side]
+          }
         }
       }
       return nil
@@ -96,6 +98,43 @@ enum Simplify {
       let x = inner(parts[bell]), parts[3 - half - bell] == x, graph.type(x) == graph.type(node.outputs[0])
     else { return nil }
     return graph.add("gelu", [x])
+  }
+
+  /// mean(x²) − mean(x)² = mean((x − mean(x))²), which does not cancel.
+  static let stableVariance = Rule("normalization.stable-variance", roots: ["sub"]) { graph, node in
+    guard let square = graph.producer(node.inputs[1], "mul"), square.inputs[0] == square.inputs[1],
+      let (squares, axes, keeps) = mean(graph, node.inputs[0]), let product = graph.producer(squares, "mul"),
+      product.inputs[0] == product.inputs[1],
+      let (x, meanAxes, meanKeeps) = mean(graph, square.inputs[0]), x == product.inputs[0], meanAxes == axes,
+      keeps == meanKeeps, let type = graph.type(x), type.dtype.isFloat
+    else { return nil }
+    let kept = type.shape.enumerated().map { axes.contains($0) ? Dim(1) : $1 }
+    guard let center = graph.add("reshape", [square.inputs[0]], ["shape": .dims(kept)]),
+      let distance = graph.add("sub", [x, center]), let squared = graph.add("mul", [distance, distance])
+    else { return nil }
+    return graph.add("reduce_mean", [squared], ["axes": .ints(axes), "keep_dims": .bool(keeps)])
+  }
+
+  /// What a value is the mean of: `reduce_mean`, or a sum times one over the number of elements.
+  private static func mean(_ graph: Rewriting, _ value: ValueID) -> (ValueID, axes: [Int], keepsDims: Bool)? {
+    func parts(_ node: Node) -> (ValueID, [Int], Bool)? {
+      guard let axes = try? node.op.attributes.ints("axes"), let keeps = try? node.op.attributes.bool("keep_dims")
+      else {
+        return nil
+      }
+      return (node.inputs[0], axes, keeps)
+    }
+    if let node = graph.producer(value, "reduce_mean") { return parts(node) }
+    guard let scaled = graph.producer(value, "mul") else { return nil }
+    for position in [0, 1] {
+      guard let sum = graph.producer(scaled.inputs[position], "reduce_sum"), let found = parts(sum),
+        let factor = graph.scalar(scaled.inputs[1 - position]), let type = graph.type(found.0),
+        let count = Dim.product(found.1.map { type.shape[$0] }).constantValue,
+        abs(factor * Double(count) - 1) < 1e-5
+      else { continue }
+      return found
+    }
+    return nil
   }
 
   /// (x + b)·c = x·c + b·c for constants, which lets the scale move on into weights.
@@ -200,7 +239,8 @@ enum Simplify {
 
   /// An element-wise operation broadcasts its operands itself.
   static let broadcastOfScalarOperand = Rule(
-    "elementwise.drop-broadcast", roots: ["add", "sub", "mul", "div", "min", "max", "equal", "less", "greater", "and", "or"]
+    "elementwise.drop-broadcast",
+    roots: ["add", "sub", "mul", "div", "min", "max", "equal", "less", "greater", "and", "or"]
   ) { graph, node in
     for position in [0, 1] {
       guard let broadcast = graph.producer(node.inputs[position], "broadcast_to") else { continue }
