@@ -18,7 +18,7 @@ package struct CPUCodeTarget: Target {
     compiler = try CCompiler(target: cpu, jobs: jobs)
     templates = [
       DepthwiseTemplate(cpu: cpu), ConvTemplate(cpu: cpu), ConvTransposeTemplate(cpu: cpu), MatmulTemplate(cpu: cpu),
-      PoolTemplate(cpu: cpu),
+      PoolTemplate(cpu: cpu), AttentionTemplate(cpu: cpu), RecurrentTemplate(cpu: cpu),
     ]
   }
 
@@ -49,6 +49,8 @@ enum KernelText {
   static let conv = text(PackageResources.conv_h)
   static let convTranspose = text(PackageResources.conv_transpose_h)
   static let depthwise = text(PackageResources.depthwise_h)
+  static let attention = text(PackageResources.attention_h)
+  static let recurrent = text(PackageResources.lstm_h)
   static let pool = text(PackageResources.pool_h)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }

@@ -9,6 +9,13 @@ import ApusPlan
 /// in; it is stored when something needs it in memory. A node that a template computes stays pending too, and takes
 /// element-wise consumers in as its epilogue.
 struct Fuser {
+  /// A node that a template computes.
+  private struct Anchor {
+    let template: any KernelTemplate
+    let value: ValueID
+    var views: [ValueID: TransposedView] = [:]
+  }
+
   /// A value not stored yet: an expression over values that are.
   private struct Pending {
     var nodes: [NodeID]
@@ -16,7 +23,7 @@ struct Fuser {
     var leaves: [ValueID]
     var element: ([ValueID: Operand]) -> Operand
     /// Set when a template computes the first node.
-    var anchor: (template: any KernelTemplate, value: ValueID)?
+    var anchor: Anchor?
     var cost: ExpressionCost
   }
 
@@ -58,10 +65,10 @@ struct Fuser {
       type.dtype != .string
     {
       if let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil }) {
-        for input in node.inputs { try store(input, &builder) }
+        let views = try storeOperands(node, template, &builder)
         pending[result] = Pending(
           nodes: [id], leaves: [], element: { operands in operands[result] ?? Operand(argument: 0, type) },
-          anchor: (template, result), cost: ExpressionCost())
+          anchor: Anchor(template: template, value: result, views: views), cost: ExpressionCost())
         if !fuses { try store(result, &builder) }
         return
       }
@@ -73,8 +80,34 @@ struct Fuser {
       }
     }
     for input in node.inputs { try store(input, &builder) }
+    if node.outputs.count > 1, let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil }) {
+      let region = AnchorRegion(
+        graph: graph, node: node, nodes: [id], operands: [], result: node.outputs[0], element: { anchor, _ in anchor })
+      try template.emit(region, into: &builder)
+      return
+    }
     if try control.emit(node, graph, &builder, &log) { return }
     try emitHost(node, &builder)
+  }
+
+  /// Brings a template's operands into memory, but for transposes that it reads through.
+  private mutating func storeOperands(
+    _ node: Node, _ template: any KernelTemplate, _ builder: inout StepBuilder
+  ) throws(BuildError) -> [ValueID: TransposedView] {
+    var views: [ValueID: TransposedView] = [:]
+    for (operand, input) in node.inputs.enumerated() {
+      if template.readsTransposed(operand), let region = pending[input], region.nodes.count == 1, region.anchor == nil,
+        let transpose = graph.producer(input).map({ graph[$0] }), transpose.op.name == "transpose",
+        let perm = try? transpose.op.attributes.ints("perm"), perm.last == perm.count - 1
+      {
+        if users[input]?.count == 1 { pending[input] = nil }
+        try store(transpose.inputs[0], &builder)
+        views[input] = TransposedView(source: transpose.inputs[0], permutation: perm)
+      } else {
+        try store(input, &builder)
+      }
+    }
+    return views
   }
 
   // MARK: Fusing
@@ -245,7 +278,7 @@ struct Fuser {
           var all = operands
           all[anchor.value] = anchorOperand
           return region.element(all)
-        })
+        }, views: anchor.views)
       _ = builder.allocate(value)
       try anchor.template.emit(anchorRegion, into: &builder)
       return

@@ -21,7 +21,7 @@ package struct Pass: Sendable {
 
   /// The passes of a build, in order.
   package static let standard: [Pass] = [
-    Fold.pass, CommonSubexpressions.pass, Simplify.pass, Fold.pass, Layout.pass, Simplify.pass,
+    Fold.pass, CommonSubexpressions.pass, Simplify.pass, Fold.pass, RaiseAttention.pass, Layout.pass, Simplify.pass,
     CommonSubexpressions.pass,
   ]
 }

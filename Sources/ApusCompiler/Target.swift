@@ -41,8 +41,21 @@ package protocol KernelTemplate: Sendable {
   /// Why this template cannot compute the node, or nil when it can.
   func refusal(_ node: Node, in graph: Graph) -> String?
 
+  /// Whether an operand may be read in place when it is the transpose of a tensor in memory, its last axis unmoved.
+  func readsTransposed(_ operand: Int) -> Bool
+
   /// Emits the launches that compute the region.
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError)
+}
+
+extension KernelTemplate {
+  package func readsTransposed(_ operand: Int) -> Bool { false }
+}
+
+/// A tensor in memory seen with its axes permuted.
+package struct TransposedView {
+  package let source: ValueID
+  package let permutation: [Int]
 }
 
 /// A node that a template computes, with what is applied to each element before it is stored.
@@ -58,6 +71,19 @@ package struct AnchorRegion {
   package var result: ValueID
   /// The stored element from the anchor's and the operands' elements.
   package var element: (_ anchor: Operand, _ operands: [ValueID: Operand]) -> Operand
+  /// Operands of the anchor that are read through a transpose.
+  package var views: [ValueID: TransposedView] = [:]
+
+  /// The tensor in memory that holds an operand's elements.
+  package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }
+
+  /// Elements between neighbours along each axis of an operand.
+  package func strides(of input: ValueID) -> [Dim] {
+    let shape = graph.tensorType(source(of: input)).shape
+    let own = shape.indices.map { Dim.product(shape[($0 + 1)...]) }
+    guard let view = views[input] else { return own }
+    return view.permutation.map { own[$0] }
+  }
 
   /// The epilogue as a kernel over `[batches, rows, columns]`, with the buffers it names in order: the operands, the
   /// result, and last the anchor's tile, which is no buffer in memory.

@@ -1,0 +1,71 @@
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusOps
+import ApusPlan
+
+/// Blocked attention in f32 with an online softmax: no matrix of scores is stored. Operands may be transposed views.
+struct AttentionTemplate: KernelTemplate {
+  let cpu: CPUTarget
+  let name = "attention"
+
+  func readsTransposed(_ operand: Int) -> Bool { operand < 3 }
+
+  func refusal(_ node: Node, in graph: Graph) -> String? {
+    guard let op = node.op as? Attention else { return "it is no attention" }
+    let types = node.inputs.map { graph.tensorType($0) }
+    guard types.allSatisfy({ $0.dtype == .f32 }) else { return "an operand is not f32" }
+    guard op.softcap == 0 else { return "scores are capped" }
+    guard let sizes = try? op.geometry(types), sizes.depth.isConstant, sizes.valueDepth.isConstant else {
+      return "the head size is not known"
+    }
+    guard types.count > 3 else { return nil }
+    let mask = types[3].shape
+    let fits = mask.count <= 4 && zip(mask, sizes.scoreShape.suffix(mask.count)).allSatisfy { $0 == 1 || $0 == $1 }
+    return fits ? nil : "the mask \(types[3]) may broadcast at run time"
+  }
+
+  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    let (graph, node) = (region.graph, region.node)
+    let types = node.inputs.map { graph.tensorType($0) }
+    guard let op = node.op as? Attention, let sizes = try? op.geometry(types),
+      let depth = sizes.depth.constantValue, let valueDepth = sizes.valueDepth.constantValue
+    else { return }
+    // A view whose last dim is not contiguous has been stored before; see readsTransposed.
+    var parameters = [sizes.batch, sizes.heads, sizes.keyHeads, sizes.queries, sizes.keys]
+    for operand in 0..<3 { parameters += region.strides(of: node.inputs[operand]).prefix(3) }
+    var buffers = (0..<3).map { builder.slot(region.source(of: node.inputs[$0])) }
+    var mask = ".mask = 0"
+    if node.inputs.count > 3 {
+      let shape = types[3].shape
+      var strides: [Dim] = Array(repeating: 0, count: 4 - shape.count)
+      for (axis, dim) in shape.enumerated() { strides.append(dim == 1 ? 0 : Dim.product(shape[(axis + 1)...])) }
+      parameters += strides
+      buffers.append(builder.slot(node.inputs[3]))
+      mask = ".mask = (const float *)buffers[3], .maskB = P(14), .maskH = P(15), .maskQ = P(16), .maskK = P(17)"
+    } else {
+      parameters += [0, 0, 0, 0]
+    }
+    parameters.append(op.offset)
+    let block = GemmBlock(cpu: cpu, columns: nil)
+    let call = TemplateCall(
+      texts: [KernelText.gemm, KernelText.attention], macros: [block.macro], buffers: buffers, parameters: parameters,
+      call: """
+          const apus_attention_args g = {.q = (const float *)buffers[0], .k = (const float *)buffers[1],
+            .v = (const float *)buffers[2], .ctx = CTX, .B = P(0), .heads = P(1), .kvHeads = P(2), .Sq = P(3), .Sk = P(4),
+            .D = \(depth), .Dv = \(valueDepth), .qB = P(5), .qH = P(6), .qS = P(7), .kB = P(8), .kH = P(9), .kS = P(10),
+            .vB = P(11), .vH = P(12), .vS = P(13), \(mask), .causal = \(op.causal ? 1 : 0), .causalOffset = P(18),
+            .scale = \(CDialect.float(op.scale, .f32))};
+          KERNEL_NAME_attention(&g, block, blockCount, scratch);
+
+        """,
+      batches: sizes.batch * sizes.heads, rows: sizes.queries, columns: Dim(valueDepth))
+    let rounded = (valueDepth + block.columns - 1) / block.columns * block.columns
+    let scratch = 4 * (128 * (depth + rounded) + block.rows * 128 + (192 + block.rows) * (rounded + 2)) + 256
+    let work = 2 * sizes.batch * sizes.heads * sizes.queries * sizes.keys * Dim(depth + valueDepth)
+    call.emit(
+      region, blocks: Dim.minimum(Dim.maximum(work.ceilDivided(by: 200_000), 1), 64), scratchBytes: Dim(scratch),
+      tactic: "attention", into: &builder)
+  }
+}

@@ -1,0 +1,79 @@
+import ApusCore
+import ApusGraph
+import ApusOps
+
+/// Recognises scaled dot-product attention written out in primitives, and writes out what no kernel computes.
+enum RaiseAttention {
+  static let pass = Pass("attention", "recognise attention written out in primitives") {
+    (graph, log) throws(BuildError) in
+    var applied = log
+    Rewriter.run([raise], on: &graph, catalogue: .standard) { rule, node in
+      applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
+    }
+    Rewriter.run([Simplify.doubleTranspose, Simplify.identityTranspose], on: &graph, catalogue: .standard)
+    log = applied
+  }
+
+  /// matmul(softmax(scale · matmul(q, kᵀ) + mask), v) = attention(q, k, v, mask).
+  static let raise = Rule("attention.raise", roots: ["matmul"]) { rewriting, node in
+    guard let result = rewriting.type(node.outputs[0]), result.rank == 4, result.dtype == .f32,
+      let (softmax, guardsRows) = weights(rewriting, node.inputs[0]),
+      let axis = try? softmax.op.attributes.int("axis"), axis == 3 || axis == -1
+    else { return nil }
+    var (scores, scale) = unscaled(rewriting, softmax.inputs[0])
+    var mask: ValueID?
+    if scale == 1, let sum = rewriting.producer(scores, "add"), rewriting.isUsedOnce(scores) {
+      for side in [0, 1] where mask == nil {
+        let (product, factor) = unscaled(rewriting, sum.inputs[side])
+        if rewriting.producer(product, "matmul") != nil, rewriting.type(product)?.rank == 4 {
+          (scores, scale, mask) = (product, factor, sum.inputs[1 - side])
+        }
+      }
+    }
+    guard let product = rewriting.producer(scores, "matmul"), rewriting.isUsedOnce(scores) else { return nil }
+    let (q, queryScale) = unscaled(rewriting, product.inputs[0])
+    let (keys, keyScale) = unscaled(rewriting, product.inputs[1])
+    guard rewriting.type(q)?.rank == 4, rewriting.type(keys)?.rank == 4, rewriting.constant(keys) == nil,
+      let k = rewriting.add("transpose", [keys], ["perm": .ints([0, 1, 3, 2])])
+    else { return nil }
+    let op = Attention(scale: scale * queryScale * keyScale)
+    guard let value = rewriting.add(op, [q, k, node.inputs[1]] + (mask.map { [$0] } ?? [])) else { return nil }
+    if !guardsRows { return value }
+    // Rows that see nothing are zero where the model says so.
+    let zero = rewriting.addConstant(HostTensor(scalar: 0, .f32))
+    guard let isNaN = rewriting.add("is_nan", [value]) else { return nil }
+    return rewriting.add("where", [isNaN, zero, value])
+  }
+
+  /// The softmax behind the attention weights, and whether rows without a number are replaced by zeros.
+  private static func weights(_ rewriting: Rewriting, _ value: ValueID) -> (Node, Bool)? {
+    if let softmax = rewriting.producer(value, "softmax") {
+      return rewriting.isUsedOnce(value) ? (softmax, false) : nil
+    }
+    guard let choice = rewriting.producer(value, "where"), rewriting.scalar(choice.inputs[1]) == 0,
+      let test = rewriting.producer(choice.inputs[0], "is_nan"), test.inputs[0] == choice.inputs[2],
+      let softmax = rewriting.producer(choice.inputs[2], "softmax")
+    else { return nil }
+    return (softmax, true)
+  }
+
+  /// What a value is a constant multiple of.
+  private static func unscaled(_ rewriting: Rewriting, _ value: ValueID) -> (ValueID, Double) {
+    var (value, factor) = (value, 1.0)
+    while rewriting.isUsedOnce(value) {
+      if let mul = rewriting.producer(value, "mul"),
+        let side = [0, 1].first(where: { rewriting.scalar(mul.inputs[$0]) != nil }),
+        let scale = rewriting.scalar(mul.inputs[side]), rewriting.type(mul.inputs[1 - side]) == rewriting.type(value)
+      {
+        (value, factor) = (mul.inputs[1 - side], factor * scale)
+      } else if let div = rewriting.producer(value, "div"), let scale = rewriting.scalar(div.inputs[1]), scale != 0,
+        rewriting.type(div.inputs[0]) == rewriting.type(value)
+      {
+        (value, factor) = (div.inputs[0], factor / scale)
+      } else {
+        break
+      }
+    }
+    return (value, factor)
+  }
+}
