@@ -8,11 +8,21 @@ import ApusOps
 
 /// Reads a model of any format in ``Importers``.
 ///
-/// - Parameter shapes: sizes that replace those of the inputs named.
+/// - Parameters:
+///   - shapes: sizes that replace those of the inputs named.
+///   - constants: inputs whose value is fixed; they are no inputs of the model any more.
 /// - Throws: ``ImportError`` with every problem of the model.
-package func importModel(_ path: String, shapes: [String: [Int]] = [:]) throws(ImportError) -> Model {
-  let options = ImportOptions(shapes: shapes.mapValues { $0.map { Dim($0) } }, catalogue: .standard)
+package func importModel(
+  _ path: String, shapes: [String: [Int]] = [:], constants: [String: HostTensor] = [:]
+) throws(ImportError) -> Model {
+  let options = ImportOptions(
+    shapes: shapes.mapValues { $0.map { Dim($0) } }, constants: constants, catalogue: .standard)
   return try Importers.find(for: path).load(path, options)
+}
+
+/// Names and types of a model's inputs, without reading the rest of it.
+package func modelInputs(_ path: String) throws(ImportError) -> [(name: String, type: ValueType)] {
+  try Importers.find(for: path).inputs(of: path)
 }
 
 /// Compiles a model for a backend's target.

@@ -44,6 +44,9 @@ package protocol Importer: Sendable {
   /// Whether a file that starts with these bytes looks like this format.
   func canRead(prefix: UnsafeRawBufferPointer) -> Bool
 
+  /// Names and types of the inputs that a model asks for, without reading its nodes.
+  func inputs(of path: String) throws(ImportError) -> [(name: String, type: ValueType)]
+
   /// Reads a model and all files it refers to.
   ///
   /// - Throws: ``ImportError`` with every problem of the model.

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import SwiftProtobuf
 import Testing
 
 @testable import ApusImport

@@ -1,5 +1,6 @@
 import ApusCore
 import Foundation
+import SwiftProtobuf
 import Testing
 
 @testable import ApusImport

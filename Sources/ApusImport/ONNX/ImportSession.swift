@@ -69,6 +69,20 @@ final class ImportSession {
     unsupported[name]?.count += 1
   }
 
+  /// Does `work`; problems that it reports become its failure. Operators that are not supported stay reported.
+  func attempt<Value>(_ work: () throws(ImportError) -> Value) throws(ImportError) -> Result<Value, ImportError> {
+    let before = problems
+    defer { problems = before }
+    let value: Value
+    do { value = try work() } catch {
+      let found = Array(problems.dropFirst(before.count)) + error.problems
+      if found.isEmpty || error.problems.contains(where: { $0.code == ImportError.unsupportedCode }) { throw error }
+      return .failure(ImportError(problems: found))
+    }
+    let found = Array(problems.dropFirst(before.count))
+    return found.isEmpty ? .success(value) : .failure(ImportError(problems: found))
+  }
+
   private var allProblems: [Diagnostic] {
     let operators = unsupported.sorted { $0.key < $1.key }.map { name, entry in
       let reason = entry.reason.isEmpty ? "" : " (\(entry.reason))"

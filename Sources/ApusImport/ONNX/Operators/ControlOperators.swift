@@ -13,9 +13,40 @@ enum ControlOperators {
     if let isTrue = n.knownDims(condition)?.first?.constantValue {
       return isTrue != 0 ? try n.inline(yes, [], "then") : try n.inline(no, [], "else")
     }
-    let bodies = [try n.body(yes, [], "then"), try n.body(no, [], "else")]
+    let bodies = try branches(n, yes, no)
     try checkRanks(n, bodies)
     return try n.emit([condition], bodies: bodies) { If(symbols: $1, bodies: $0) }
+  }
+
+  /// Both branches as bodies. One that cannot be computed for the sizes given becomes a failure when it runs: models keep
+  /// branches for other sizes than those they are used with.
+  private static func branches(
+    _ n: NodeContext, _ yes: Onnx_GraphProto, _ no: Onnx_GraphProto
+  ) throws(ImportError) -> [NodeContext.Body] {
+    let first = try n.session.attempt { () throws(ImportError) in try n.body(yes, [], "then") }
+    let second = try n.session.attempt { () throws(ImportError) in try n.body(no, [], "else") }
+    switch (first, second) {
+    case (.success(let a), .success(let b)): return [a, b]
+    case (.success(let a), .failure(let error)): return [a, try failing(n, like: a, error)]
+    case (.failure(let error), .success(let b)): return [try failing(n, like: b, error), b]
+    case (.failure(let a), .failure(let b)): throw ImportError(problems: a.problems + b.problems)
+    }
+  }
+
+  /// A body that gives results like those of `other` and fails when it runs.
+  private static func failing(
+    _ n: NodeContext, like other: NodeContext.Body, _ error: ImportError
+  ) throws(ImportError) -> NodeContext.Body {
+    let inner = GraphBuilder(parent: n.builder)
+    for output in other.builder.graph.outputs {
+      guard let type = other.builder.graph.type(output).tensor else { throw error }
+      let message = "this branch cannot be computed for the sizes the model was built with: \(error)"
+      do { inner.graph.outputs += try inner.graph.add(Fail(message, type), [], name: n.node.name) } catch {
+        throw ImportError(problems: error.problems)
+      }
+    }
+    inner.graph.outputNames = other.builder.graph.outputNames
+    return NodeContext.Body(builder: inner, ownInputCount: 0)
   }
 
   /// A value has one rank: where the branches give two, the condition must be decided when the model is read.
