@@ -26,7 +26,7 @@ package struct Loop: ControlOperation {
   package init(name: String, attributes: Attributes) throws(GraphError) {
     carried = try attributes.int("carried")
     symbols = try attributes.dims("symbols")
-    guard carried >= 0 else { throw attributeError("\(carried) carried values") }
+    guard (0..<1 << 20).contains(carried) else { throw attributeError("\(carried) carried values") }
   }
 
   package func with(bodies: [Graph]) throws(GraphError) -> any Operation {

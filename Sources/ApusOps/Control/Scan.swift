@@ -38,7 +38,7 @@ package struct Scan: ControlOperation {
     outputAxes = try a.ints("output_axes")
     outputDirections = try a.ints("output_directions")
     symbols = try a.dims("symbols")
-    guard states >= 0, !inputAxes.isEmpty, inputAxes.count == inputDirections.count,
+    guard (0..<1 << 20).contains(states), !inputAxes.isEmpty, inputAxes.count == inputDirections.count,
       outputAxes.count == outputDirections.count
     else { throw attributeError("states, axes and directions do not fit together") }
   }

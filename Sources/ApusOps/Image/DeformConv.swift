@@ -46,7 +46,7 @@ package struct DeformConv: TensorOperation {
     else { throw shapeError("APUS-S-0206", "strides, pads, dilations or groups do not fit two axes") }
     let taps = x[1].shape[2] * x[1].shape[3]
     try expectEqual(x[0].shape[1], x[1].shape[1] * Dim(groups), "channels of x and w")
-    try expectEqual(x[2].shape[1], taps * Dim(2 * offsetGroups), "channels of offsets")
+    try expectEqual(x[2].shape[1], taps * Dim(offsetGroups) * 2, "channels of offsets")
     if x.count > 3 { try expectEqual(x[3].shape[1], taps * Dim(offsetGroups), "channels of mask") }
     var spatial: [Dim] = []
     for axis in 0..<2 {

@@ -53,7 +53,7 @@ package struct RoiAlign: TensorOperation {
     try expectIndices(x[2], "batches")
     try expectEqual(x[1].shape[1], 4, "numbers of a box")
     try expectEqual(x[1].shape[0], x[2].shape[0], "boxes and batches")
-    guard height > 0, width > 0, samplingRatio >= 0 else {
+    guard height > 0, width > 0, (0...1024).contains(samplingRatio) else {
       throw shapeError("APUS-S-0206", "height \(height), width \(width) or sampling ratio \(samplingRatio) is wrong")
     }
     return [x[0].with(shape: [x[1].shape[0], x[0].shape[1], Dim(height), Dim(width)])]
@@ -99,14 +99,14 @@ package struct RoiAlign: TensorOperation {
     let length = halfPixel ? end - start : Swift.max(end - start, 1)
     let bin = length / Double(bins)
     let needed = samplingRatio > 0 ? Double(samplingRatio) : bin.rounded(.up)
-    guard needed.isFinite, needed < 1e6, start.magnitude < 1e12 else {
+    guard needed <= 1024, bin.magnitude < 1e12, start.magnitude < 1e12 else {
       throw evaluationError("APUS-V-0204", "a box reaches from \(start) to \(end)")
     }
     let count = Int(Swift.max(needed, 0))
     return (0..<bins).map { index in
       (0..<count).map { step in
         let x = start + Double(index) * bin + (Double(step) + 0.5) * bin / Double(count)
-        if x < -1 || x > Double(size) { return AxisSample(isOutside: true) }
+        if x < -1 || x > Double(size) || size == 0 { return AxisSample(isOutside: true) }
         let bounded = Swift.max(x, 0)
         let low = Int(bounded)
         if low >= size - 1 { return AxisSample(low: size - 1, high: size - 1) }

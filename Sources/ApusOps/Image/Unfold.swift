@@ -113,6 +113,7 @@ package struct Col2Im: TensorOperation {
     else { throw evaluationError("APUS-V-0202", "x \(x[0].shape) does not hold the blocks of \(self.image)") }
     try checkSize([x[0].shape[0], x[0].shape[1]] + image)
     let planes = x[0].shape[0] * (x[0].shape[1] / volume)
+    if planes == 0 { return [HostTensor(x[0].dtype, [x[0].shape[0], x[0].shape[1] / volume] + image)] }
     let size = image.reduce(1, saturatingMultiply)
     let strides = HostTensor.strides(of: image)
     // Target of every (block element, position) in one plane; −1 in the padding.

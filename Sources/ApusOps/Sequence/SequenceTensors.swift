@@ -42,12 +42,12 @@ package struct ConcatFromSequence: Operation {
     var parts: [HostTensor] = []
     for value in try sequenceValues(x[0]).0 { parts.append(try tensorValue(value)) }
     guard let first = parts.first else { throw evaluationError("APUS-V-0201", "the sequence is empty") }
+    guard axis >= 0, axis < first.rank + (newAxis ? 1 : 0) else {
+      throw evaluationError("APUS-V-0202", "axis \(axis) is beyond rank \(first.rank)")
+    }
     if newAxis {
       for part in parts where part.shape != first.shape {
         throw evaluationError("APUS-V-0202", "shapes \(first.shape) and \(part.shape) cannot be stacked")
-      }
-      guard axis <= first.rank else {
-        throw evaluationError("APUS-V-0202", "axis \(axis) is beyond rank \(first.rank)")
       }
       parts = parts.map { $0.reshaped(Array($0.shape[..<axis]) + [1] + Array($0.shape[axis...])) }
     }

@@ -52,6 +52,7 @@ package struct DFT: TensorOperation {
     guard let length = length.constantValue, length >= 1 else {
       throw evaluationError("APUS-V-0202", "the length \(length) is not known or not positive")
     }
+    if shape.contains(0) { return [HostTensor.empty(dtype, shape)] }
     let parts = x[0].shape[x[0].rank - 1]
     let source = AxisSplit(Array(x[0].shape.dropLast()), axis: axis)
     let target = AxisSplit(Array(shape.dropLast()), axis: axis)

@@ -156,7 +156,7 @@ package struct RegexFullMatch: TensorOperation {
   package func reference(_ x: [HostTensor]) throws(EvaluationError) -> [HostTensor] {
     try validate(x)
     let regex: Regex<AnyRegexOutput>
-    do { regex = try Regex(pattern).matchingSemantics(.unicodeScalar) } catch {
+    do { regex = try Regex(pattern).matchingSemantics(.unicodeScalar).wordBoundaryKind(.simple) } catch {
       throw evaluationError("APUS-V-0205", "the pattern '\(pattern)' is malformed: \(error)")
     }
     let matches = x[0].strings.map { text -> UInt8 in (try? regex.wholeMatch(in: text)) == nil ? 0 : 1 }
