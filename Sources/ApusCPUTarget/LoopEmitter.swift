@@ -42,6 +42,8 @@ struct LoopEmitter {
   private var parameterIndex: [Dim: Int] = [:]
   private var free: [Expr: Set<String>] = [:]
   private var counter = 0
+  /// Results of tiled reductions.
+  private var tileNames: [Expr: String] = [:]
   /// The scope around the tile loop and the innermost variable, when reductions are tiled.
   private var tileScope: (scope: Scope, variable: LoopVariable)?
   private let bufferText: (Int) -> String
@@ -74,6 +76,8 @@ struct LoopEmitter {
         (body, parallel) = tiledNest(root, outer, inner)
       } else if outer.isEmpty {
         (body, parallel) = flatLoop(root, inner)
+      } else if let along = crossVariable() {
+        (body, parallel) = blockedNest(root, outer.filter { $0 != along }, along, inner)
       } else {
         (body, parallel) = rowNest(root, outer, inner)
       }
@@ -134,14 +138,28 @@ struct LoopEmitter {
   }
 
   private mutating func tiledNest(_ root: Scope, _ outer: [LoopVariable], _ inner: LoopVariable) -> (String, Dim) {
-    let around = Scope(parent: root, adding: outer.map(\.name))
-    let scope = Scope(parent: around, adding: [inner.name])
+    // What no tiled reduction depends on runs inside the tile, so that the reduction is done once for it.
+    let needed = tiledDependencies(inner)
+    let parallelLoops = outer.filter { needed.contains($0.name) }
+    let innerLoops = outer.filter { !needed.contains($0.name) }
+    let around = Scope(parent: root, adding: parallelLoops.map(\.name))
+    var scopes = [around]
+    for variable in innerLoops { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
+    let scope = Scope(parent: scopes[scopes.count - 1], adding: [inner.name])
     tileScope = (around, inner)
     emitStores(scope)
-    let name = Self.name(inner)
     let tiles = inner.extent.ceilDivided(by: Dim(Self.tile))
-    let total = Dim.product(outer.map(\.extent)) * tiles
+    let total = Dim.product(parallelLoops.map(\.extent)) * tiles
     let tileCount = text(tiles, root)
+    var loops = """
+      \(vectorPragma(scope))    for (i64 jj = 0; jj < jn; jj++) {
+          const i64 \(Self.name(inner)) = jt + jj;
+      \(scope.text)    }
+
+      """
+    for (variable, own) in zip(innerLoops, scopes.dropFirst()).reversed() {
+      loops = plainLoop(variable, text(variable.extent, root), own.text + loops)
+    }
     return (
       """
         const apus_range r = apus_share(\(text(total, root)), block, blockCount);
@@ -149,14 +167,84 @@ struct LoopEmitter {
           const i64 jt = ot % (\(tileCount)) * \(Self.tile);
           const i64 jn = APUS_MIN(\(Self.tile), \(text(inner.extent, root)) - jt);
           i64 o = ot / (\(tileCount));
-      \(decode(outer, root))\(around.text)\(vectorPragma(scope))  for (i64 jj = 0; jj < jn; jj++) {
-          const i64 \(name) = jt + jj;
-      \(scope.text)  }
+      \(decode(parallelLoops, root))\(around.text)\(loops)  }
+
+      """, total
+    )
+  }
+
+  /// Loop variables that the reductions over the innermost variable's tiles depend on.
+  private mutating func tiledDependencies(_ inner: LoopVariable) -> Set<String> {
+    var names: Set<String> = []
+    for expr in arena.reachable(kernel.stores.map(\.value)) {
+      guard case .reduce = arena[expr] else { continue }
+      let own = arena.freeVariables(expr, &free)
+      if own.contains(inner.name) { names.formUnion(own) }
+    }
+    return names
+  }
+
+  /// A nest that reads along one variable and writes along another: both run in small squares, so that each cache line
+  /// is used whole while it is near.
+  private mutating func blockedNest(
+    _ root: Scope, _ outer: [LoopVariable], _ along: LoopVariable, _ inner: LoopVariable
+  ) -> (String, Dim) {
+    // A narrow innermost variable makes short loops: the other one goes inside.
+    let isNarrow = (inner.extent.constantValue ?? .max) < Self.square
+    let (middle, innermost) = isNarrow ? (inner, along) : (along, inner)
+    let around = Scope(parent: root, adding: outer.map(\.name))
+    let row = Scope(parent: around, adding: [middle.name])
+    let scope = Scope(parent: row, adding: [innermost.name])
+    emitStores(scope)
+    let (m, i) = (Self.name(middle), Self.name(innermost))
+    let strip = isNarrow ? 256 : Self.square
+    let tiles = along.extent.ceilDivided(by: Dim(strip))
+    let total = Dim.product(outer.map(\.extent)) * tiles
+    let (alongExtent, innerExtent, tileCount) = (text(along.extent, root), text(inner.extent, root), text(tiles, root))
+    let strips = isNarrow ? "const i64 v0 = 0, v1 = \(innerExtent);" : ""
+    let open = isNarrow ? "{" : "for (i64 v0 = 0; v0 < \(innerExtent); v0 += \(Self.square)) {"
+    let last = isNarrow ? "" : "const i64 v1 = APUS_MIN(v0 + \(Self.square), \(innerExtent));"
+    let (mFrom, mTo, iFrom, iTo) = isNarrow ? ("v0", "v1", "u0", "u1") : ("u0", "u1", "v0", "v1")
+    return (
+      """
+        const apus_range r = apus_share(\(text(total, root)), block, blockCount);
+        for (i64 ot = r.begin; ot < r.end; ot++) {
+          const i64 u0 = ot % (\(tileCount)) * \(strip), u1 = APUS_MIN(u0 + \(strip), \(alongExtent));
+          i64 o = ot / (\(tileCount));
+      \(decode(outer, root))\(around.text)    \(strips)
+        \(open)
+          \(last)
+          for (i64 \(m) = \(mFrom); \(m) < \(mTo); \(m)++) {
+      \(row.text)\(vectorPragma(scope))    for (i64 \(i) = \(iFrom); \(i) < \(iTo); \(i)++) {
+      \(scope.text)    }
+          }
+        }
         }
 
       """, total
     )
   }
+
+  /// The variable that every load with a long stride along the innermost one walks along; nil when rows are contiguous
+  /// or something is reduced.
+  private func crossVariable() -> LoopVariable? {
+    guard let inner = kernel.variables.last else { return nil }
+    var found: LoopVariable?
+    for expr in arena.reachable(kernel.stores.map(\.value)) {
+      if case .reduce = arena[expr] { return nil }
+      guard case .load(_, let index) = arena[expr], ExprArena.locals(of: index).contains(inner.name),
+        !index.unitStride(in: inner.name)
+      else { continue }
+      guard let along = kernel.variables.dropLast().first(where: { index.unitStride(in: $0.name) }),
+        found == nil || found == along
+      else { return nil }
+      found = along
+    }
+    return found
+  }
+
+  /// Elements of a square's side.
+  private static let square = 16
 
   /// Splits the linear row number `o` into the outer variables.
   private mutating func decode(_ outer: [LoopVariable], _ root: Scope) -> String {
@@ -276,8 +364,9 @@ struct LoopEmitter {
     if let (around, variable) = tileScope, scope.variables.contains(variable.name),
       arena.freeVariables(expr, &free).subtracting([variable.name]).isSubset(of: around.variables)
     {
+      if let known = tileNames[expr] { return known }
       emitTiled(name, reduction, bound, body, around, variable)
-      scope.names[expr] = "\(name)[jj]"
+      tileNames[expr] = "\(name)[jj]"
       return "\(name)[jj]"
     }
     emitScalar(name, reduction, bound, body, scope)
@@ -296,28 +385,32 @@ struct LoopEmitter {
     let inner = scopes[scopes.count - 1]
     let value = emit(body, inner)
     let isSearch = reduction == .argmin || reduction == .argmax
-    let inLanes = !isSearch && !inner.text.contains("for (") && hasManySteps(bound)
-    let accumulator = isSearch ? "\(name)v" : inLanes ? "\(name)l" : name
+    let lanes = isSearch || inner.text.contains("for (") ? nil : Self.lanes(bound)
+    let accumulator = isSearch ? "\(name)v" : lanes != nil ? "\(name)l" : name
     var loops = inner.text
     if isSearch {
       loops += searchStep(reduction, value, accumulator, name, Self.name(bound[0]))
     } else {
-      let target = inLanes ? "\(accumulator)[l]" : name
+      let target = lanes != nil ? "\(accumulator)[l]" : name
       loops += "    \(target) = (\(type))(\(CDialect.combine(reduction, target, value, dtype)));\n"
     }
     for (variable, around) in zip(bound, scopes).reversed() {
       let extent = text(variable.extent, around)
       let isInnermost = variable == bound.last
-      loops = inLanes && isInnermost ? laneLoop(variable, extent, loops) : plainLoop(variable, extent, loops)
+      if let lanes, isInnermost {
+        loops = laneLoop(variable, extent, lanes, loops)
+      } else {
+        loops = plainLoop(variable, extent, loops)
+      }
       if around !== scope { loops = around.text + loops }
     }
     let start = CDialect.identity(reduction, dtype)
-    if inLanes {
-      scope.text += "    APUS_ALIGNED \(type) \(accumulator)[\(Self.lanes)];\n"
-      scope.text += "    for (i64 l = 0; l < \(Self.lanes); l++) \(accumulator)[l] = \(start);\n    {\n\(loops)    }\n"
+    if let lanes {
+      scope.text += "    APUS_ALIGNED \(type) \(accumulator)[\(lanes)];\n"
+      scope.text += "    for (i64 l = 0; l < \(lanes); l++) \(accumulator)[l] = \(start);\n    {\n\(loops)    }\n"
       scope.text += "    \(type) \(name) = \(accumulator)[0];\n"
       let last = CDialect.combine(reduction, name, "\(accumulator)[l]", type == "double" ? .f64 : dtype)
-      scope.text += "    for (i64 l = 1; l < \(Self.lanes); l++) \(name) = (\(type))(\(last));\n"
+      scope.text += "    for (i64 l = 1; l < \(lanes); l++) \(name) = (\(type))(\(last));\n"
       return
     }
     scope.text += "    \(type) \(accumulator) = \(start);\n"
@@ -325,12 +418,11 @@ struct LoopEmitter {
     scope.text += "    {\n\(loops)    }\n"
   }
 
-  /// Independent accumulators of a reduction, so that its loop is vector code in a fixed order.
-  private static let lanes = 64
-
-  private func hasManySteps(_ bound: [LoopVariable]) -> Bool {
-    guard let last = bound.last else { return false }
-    return (last.extent.constantValue ?? .max) >= Self.lanes
+  /// Independent accumulators of a reduction, so that its loop is vector code in a fixed order; nil for loops too short.
+  private static func lanes(_ bound: [LoopVariable]) -> Int? {
+    guard let last = bound.last else { return nil }
+    let steps = last.extent.constantValue ?? .max
+    return steps < 8 ? nil : min(steps, 64)
   }
 
   private func plainLoop(_ variable: LoopVariable, _ extent: String, _ body: String) -> String {
@@ -339,11 +431,11 @@ struct LoopEmitter {
   }
 
   /// A loop in strips: element l of every strip goes to accumulator l.
-  private func laneLoop(_ variable: LoopVariable, _ extent: String, _ body: String) -> String {
+  private func laneLoop(_ variable: LoopVariable, _ extent: String, _ lanes: Int, _ body: String) -> String {
     let counter = Self.name(variable)
     return """
-        for (i64 s = 0; s < \(extent); s += \(Self.lanes)) {
-          const i64 n = APUS_MIN(\(Self.lanes), \(extent) - s);
+        for (i64 s = 0; s < \(extent); s += \(lanes)) {
+          const i64 n = APUS_MIN(\(lanes), \(extent) - s);
           _Pragma("clang loop vectorize(assume_safety)")
           for (i64 l = 0; l < n; l++) {
             const i64 \(counter) = s + l;

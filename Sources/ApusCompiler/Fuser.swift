@@ -245,6 +245,13 @@ struct Fuser {
     guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
     let variables = Kernel.variables(for: type.shape, arena)
     _ = result.at(.coordinates(variables.coordinates), arena)
+    if producer.cost.hasReduction, let inner = variables.variables.last {
+      for case .load(_, let index) in evaluated.map({ arena[$0] }) {
+        if ExprArena.locals(of: index).contains(inner.name), !index.unitStride(in: inner.name) {
+          return "its reductions would run across their rows"
+        }
+      }
+    }
     var memo: [Expr: Set<String>] = [:]
     var evaluations = 0.0
     for expr in evaluated {

@@ -424,6 +424,14 @@ extension Dim {
       })
   }
 
+  /// Numerator and divisor when the expression is nothing but one floor quotient.
+  package var asQuotient: (numerator: Dim, divisor: Dim)? {
+    guard constant == 0, terms.count == 1, terms[0].coefficient == 1, terms[0].factors.count == 1,
+      case .quotient(let a, let b) = terms[0].factors[0]
+    else { return nil }
+    return (a, b)
+  }
+
   /// `(whole, rest)` with `self = whole · divisor + rest`, where `whole` takes every term the divisor divides.
   package func split(by divisor: Dim) -> (whole: Dim, rest: Dim) {
     if let quotient = dividedExactly(by: divisor) { return (quotient, 0) }
@@ -450,10 +458,17 @@ extension Dim {
       var moves = false
       for factor in term.factors {
         guard case .symbol(let symbol) = factor else {
-          product = product * Dim(atom: factor)
           var hidden = false
           Dim(atom: factor).visitSymbols { if extent($0) != nil { hidden = true } }
-          if hidden { return nil }
+          if !hidden {
+            product = product * Dim(atom: factor)
+            continue
+          }
+          guard case .quotient(let a, let b) = factor, b.upperEnd(extent) == b, let end = a.upperEnd(extent) else {
+            return nil
+          }
+          product = product * end.floorDivided(by: b)
+          moves = true
           continue
         }
         if let end = extent(symbol) {

@@ -168,6 +168,8 @@ extension ExprArena {
     if divisor == 1 { return index }
     let (whole, rest) = index.split(by: divisor)
     if rest == 0 { return whole }
+    // Divisors are sizes of tensors that are being walked over, so they are positive.
+    if let (numerator, first) = rest.asQuotient { return whole + quotient(numerator, first * divisor) }
     if let upper = upperBound(rest), (divisor - 1 - upper).range.lower >= 0 { return whole }
     return whole + rest.floorDivided(by: divisor)
   }

@@ -13,7 +13,7 @@ enum Layout {
     }
     if !hasAnchor { return }
     var applied = log
-    Rewriter.run([channelsLast.rule], on: &graph, catalogue: .standard) { rule, node in
+    Rewriter.run([disjointTranspose, channelsLast.rule], on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
     }
     // Weights are transposed at build time.
@@ -57,6 +57,32 @@ enum Layout {
       guard let result = rewriting.add(node.op.name, inputs, attributes) else { return nil }
       return rewriting.add("transpose", [result], ["perm": .ints(toFirst(y.rank))])
     }
+  }
+
+  /// A transposed convolution whose windows do not overlap is a product per pixel and a rearrangement; worth it for few
+  /// channels, where the product's columns are window positions.
+  static let disjointTranspose = Rule("layout.disjoint-transposed-convolution", roots: ["conv_transpose"]) {
+    rewriting, node in
+    guard channelsLast.accepts(node, rewriting.graph), let x = rewriting.type(node.inputs[0]), x.rank == 4,
+      let y = rewriting.type(node.outputs[0]), let weights = rewriting.constant(node.inputs[1]),
+      case .int(1)? = node.op.attributes["groups"], let strides = try? node.op.attributes.ints("strides"),
+      let dilations = try? node.op.attributes.ints("dilations"), dilations.allSatisfy({ $0 == 1 }),
+      let begin = try? node.op.attributes.ints("pads_begin"), let end = try? node.op.attributes.ints("pads_end"),
+      let extra = try? node.op.attributes.ints("output_padding"), (begin + end + extra).allSatisfy({ $0 == 0 }),
+      weights.rank == 4, Array(weights.shape[2...]) == strides, weights.shape[1] < 8
+    else { return nil }
+    let (channels, outputs) = (weights.shape[0], weights.shape[1])
+    let (h, w) = (x.shape[2], x.shape[3])
+    guard let pixels = rewriting.add("transpose", [node.inputs[0]], ["perm": .ints([0, 2, 3, 1])]),
+      let columns = rewriting.add(
+        "reshape", [node.inputs[1]], ["shape": .dims([Dim(channels), Dim(outputs * strides[0] * strides[1])])]),
+      let product = rewriting.add("matmul", [pixels, columns]),
+      let windows = rewriting.add(
+        "reshape", [product],
+        ["shape": .dims([x.shape[0], h, w, Dim(outputs), Dim(strides[0]), Dim(strides[1])])]),
+      let placed = rewriting.add("transpose", [windows], ["perm": .ints([0, 3, 1, 4, 2, 5])])
+    else { return nil }
+    return rewriting.add("reshape", [placed], ["shape": .dims(y.shape)])
   }
 
   private static func toLast(_ rank: Int) -> [Int] { [0] + Array(2..<rank) + [1] }
