@@ -33,7 +33,7 @@ package struct LoopVariable: Hashable, Sendable {
   package let extent: Dim
 
   package var symbol: Symbol {
-    Symbol(name, Interval(0, extent.range.upper == .max ? .max : Swift.max(extent.range.upper - 1, 0)))
+    Symbol(name, Interval(0, extent.range.upper == .max ? .max : Swift.max(extent.range.upper, 1) - 1))
   }
   package var dim: Dim { Dim(symbol) }
 }

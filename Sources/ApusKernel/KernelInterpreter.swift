@@ -9,8 +9,8 @@ package enum Scalar: Hashable, Sendable {
 /// Evaluates scalar expressions on host tensors: slow, and what compiled kernels are compared with.
 ///
 /// Every operation is computed in f64 or in 64-bit integers and rounded or wrapped to the expression's type; sums and
-/// products of floats are rounded once at their end.
-package struct KernelInterpreter {
+/// products of floats are rounded once at their end. Not thread-safe.
+package final class KernelInterpreter {
   private enum Elements {
     case floats([Double])
     case integers([Int64])
@@ -19,6 +19,17 @@ package struct KernelInterpreter {
   private let arena: ExprArena
   private let buffers: [Elements]
   private let symbols: [String: Int]
+  /// Values of the loop variables in force.
+  private var variables: [String: Int] = [:]
+  /// Reductions computed already, by the values of the loop variables that they depend on.
+  private var reduced: [ReductionKey: Scalar] = [:]
+  private var dependencies: [Expr: [String]] = [:]
+  private var freeVariables: [Expr: Set<String>] = [:]
+
+  private struct ReductionKey: Hashable {
+    let expr: Expr
+    let values: [Int?]
+  }
 
   /// - Parameters:
   ///   - buffers: the arguments, by buffer index, of the types that the arena declares.
@@ -33,36 +44,42 @@ package struct KernelInterpreter {
   ///
   /// - Throws: ``EvaluationError`` when a load lies outside its buffer or an index has no value.
   package func evaluate(_ expr: Expr, _ variables: [String: Int] = [:]) throws(EvaluationError) -> Scalar {
+    self.variables = variables
+    return try value(expr)
+  }
+
+  private func value(_ expr: Expr) throws(EvaluationError) -> Scalar {
     let type = arena.type(expr)
     switch arena[expr] {
     case .float(let bits, _): return rounded(Double(bitPattern: bits), type)
     case .integer(let value, _): return .integer(type.wrapping(value))
-    case .index(let dim): return .integer(Int64(try evaluate(dim, variables)))
-    case .load(let buffer, let dim): return try load(buffer, try evaluate(dim, variables))
+    case .index(let dim): return .integer(Int64(try index(dim)))
+    case .load(let buffer, let dim): return try load(buffer, try index(dim))
     case .unary(let function, let x):
-      let operand = try evaluate(x, variables)
+      let operand = try value(x)
       return apply(function, operand, operand, arena.type(x), type)
     case .binary(let function, let x, let y):
-      return apply(function, try evaluate(x, variables), try evaluate(y, variables), arena.type(x), type)
+      return apply(function, try value(x), try value(y), arena.type(x), type)
     case .select(let condition, let x, let y):
       // Both branches are evaluated, as a kernel may: each has to be safe.
-      let (first, second) = (try evaluate(x, variables), try evaluate(y, variables))
-      return try evaluate(condition, variables) == .integer(0) ? second : first
-    case .cast(let x, _): return cast(try evaluate(x, variables), from: arena.type(x), to: type)
-    case .rounded(let x, let dtype): return narrowed(try evaluate(x, variables), dtype)
+      let (first, second) = (try value(x), try value(y))
+      return try value(condition) == .integer(0) ? second : first
+    case .cast(let x, _): return cast(try value(x), from: arena.type(x), to: type)
+    case .rounded(let x, let dtype): return narrowed(try value(x), dtype)
     case .reduce(let reduction, let bound, let body):
-      return try reduce(reduction, bound, body, type, variables)
+      return try reduce(expr, reduction, bound, body, type)
     }
   }
 
   /// The value of an index expression.
-  package func evaluate(_ dim: Dim, _ variables: [String: Int]) throws(EvaluationError) -> Int {
-    var values = variables
+  private func index(_ dim: Dim) throws(EvaluationError) -> Int {
+    if let constant = dim.constantValue { return constant }
+    var dynamic: [String: Int] = [:]
     for name in ExprArena.locals(of: dim) {
       guard let expr = ExprArena.dynamicExpr(name) else { continue }
-      if case .integer(let value) = try evaluate(expr, variables) { values[name] = Int(value) }
+      if case .integer(let number) = try value(expr) { dynamic[name] = Int(number) }
     }
-    if let value = dim.evaluate({ values[$0] ?? symbols[$0] }) { return value }
+    if let result = dim.evaluate({ variables[$0] ?? symbols[$0] ?? dynamic[$0] }) { return result }
     throw EvaluationError("APUS-V-0040", "index \(dim) has no value")
   }
 
@@ -110,7 +127,12 @@ package struct KernelInterpreter {
 
   private func narrowed(_ value: Scalar, _ dtype: DType) -> Scalar {
     switch value {
-    case .float(let value): .float(HostTensor(scalar: value, dtype).doubles[0])
+    case .float(let value):
+      if let format = dtype.smallFloat {
+        .float(format.decode(format.encode(value, saturating: dtype.byteCount == 1)))
+      } else {
+        .float(HostTensor(scalar: value, dtype).doubles[0])
+      }
     case .integer(let value): .integer(dtype.wrapping(value))
     }
   }
@@ -118,20 +140,39 @@ package struct KernelInterpreter {
   // MARK: Reductions
 
   private func reduce(
-    _ reduction: Reduction, _ bound: [LoopVariable], _ body: Expr, _ type: DType, _ variables: [String: Int]
+    _ expr: Expr, _ reduction: Reduction, _ bound: [LoopVariable], _ body: Expr, _ type: DType
+  ) throws(EvaluationError) -> Scalar {
+    let names = variableNames(expr, bound)
+    let key = ReductionKey(expr: expr, values: names.map { variables[$0] })
+    if let known = reduced[key] { return known }
+    let isPosition = reduction == .argmin || reduction == .argmax
+    let result =
+      isPosition
+      ? try position(reduction == .argmax, bound, body) : try combination(reduction.function, bound, body, type)
+    reduced[key] = result
+    return result
+  }
+
+  /// The loop variables around a reduction that its value depends on.
+  private func variableNames(_ expr: Expr, _ bound: [LoopVariable]) -> [String] {
+    if let known = dependencies[expr] { return known }
+    let inBody = arena.freeVariables(expr, &freeVariables)
+    let names = inBody.union(bound.flatMap { ExprArena.locals(of: $0.extent) }).sorted()
+    dependencies[expr] = names
+    return names
+  }
+
+  private func combination(
+    _ function: ScalarFunction, _ bound: [LoopVariable], _ body: Expr, _ type: DType
   ) throws(EvaluationError) -> Scalar {
     let bodyType = arena.type(body)
-    if reduction == .argmin || reduction == .argmax {
-      return try position(reduction == .argmax, bound, body, variables)
-    }
-    var total = identity(reduction, bodyType)
-    let function = reduction.function
-    try visit(bound[...], variables) { (values) throws(EvaluationError) in
-      let value = try evaluate(body, values)
-      if case .integer(let a) = total, case .integer(let b) = value {
+    var total = identity(function, bodyType)
+    try visit(bound[...]) { () throws(EvaluationError) in
+      let next = try value(body)
+      if case .integer(let a) = total, case .integer(let b) = next {
         total = .integer(function.evaluate(a, b, as: bodyType))
       } else {
-        total = .float(function.evaluate(double(total), double(value)))
+        total = .float(function.evaluate(double(total), double(next)))
       }
     }
     if case .float(let value) = total { return rounded(value, type) }
@@ -139,16 +180,16 @@ package struct KernelInterpreter {
   }
 
   private func position(
-    _ isMaximum: Bool, _ bound: [LoopVariable], _ body: Expr, _ variables: [String: Int]
+    _ isMaximum: Bool, _ bound: [LoopVariable], _ body: Expr
   ) throws(EvaluationError) -> Scalar {
     let type = arena.type(body)
     var best: Scalar?
     var bestPosition: Int64 = 0
     var next: Int64 = 0
-    try visit(bound[...], variables) { (values) throws(EvaluationError) in
-      let value = try evaluate(body, values)
-      if best.map({ precedes(value, $0, type, isMaximum) }) ?? true {
-        best = value
+    try visit(bound[...]) { () throws(EvaluationError) in
+      let candidate = try value(body)
+      if best.map({ precedes(candidate, $0, type, isMaximum) }) ?? true {
+        best = candidate
         bestPosition = next
       }
       next += 1
@@ -164,9 +205,9 @@ package struct KernelInterpreter {
     return apply(isMaximum ? .greater : .less, x, y, type, .bool) != .integer(0)
   }
 
-  private func identity(_ reduction: Reduction, _ type: DType) -> Scalar {
-    switch reduction {
-    case .prod: type.isFloat ? .float(1) : .integer(1)
+  private func identity(_ function: ScalarFunction, _ type: DType) -> Scalar {
+    switch function {
+    case .mul: type.isFloat ? .float(1) : .integer(1)
     case .and: .integer(1)
     case .min: type.isFloat ? .float(.infinity) : .integer(type.integerBounds.highest)
     case .max: type.isFloat ? .float(-.infinity) : .integer(type.integerBounds.lowest)
@@ -175,18 +216,18 @@ package struct KernelInterpreter {
   }
 
   private func visit(
-    _ bound: ArraySlice<LoopVariable>, _ variables: [String: Int],
-    _ body: ([String: Int]) throws(EvaluationError) -> Void
+    _ bound: ArraySlice<LoopVariable>, _ body: () throws(EvaluationError) -> Void
   ) throws(EvaluationError) {
-    guard let first = bound.first else { return try body(variables) }
-    let extent = try evaluate(first.extent, variables)
-    var values = variables
-    var index = 0
-    while index < extent {
-      values[first.name] = index
-      try visit(bound.dropFirst(), values, body)
-      index += 1
+    guard let first = bound.first else { return try body() }
+    let extent = try index(first.extent)
+    let outer = variables[first.name]
+    var position = 0
+    while position < extent {
+      variables[first.name] = position
+      try visit(bound.dropFirst(), body)
+      position += 1
     }
+    variables[first.name] = outer
   }
 }
 

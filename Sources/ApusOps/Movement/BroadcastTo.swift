@@ -20,7 +20,7 @@ package struct BroadcastTo: MovementOperation {
     try expectOperands(x, 1...1)
     let result = x[0].with(shape: shape)
     let isValid =
-      x[0].rank <= shape.count
+      x[0].rank <= shape.count && shape.allSatisfy { $0.range.upper >= 0 }
       && zip(x[0].shape, shape.suffix(x[0].rank)).allSatisfy { dim, target in
         dim.range.contains(1) || (dim - target).range.contains(0)
       }

@@ -28,7 +28,8 @@ package struct Reshape: TensorOperation {
   }
 
   package func reference(_ x: [HostTensor]) throws(EvaluationError) -> [HostTensor] {
-    [x[0].reshaped(try resultType(for: x).shape)]
+    let shape = try resultType(for: x).shape
+    return [x[0].reshaped(shape)]
   }
 
   package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
