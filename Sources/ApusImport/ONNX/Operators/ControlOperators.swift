@@ -13,8 +13,12 @@ enum ControlOperators {
     if let isTrue = n.knownDims(condition)?.first?.constantValue {
       return isTrue != 0 ? try n.inline(yes, [], "then") : try n.inline(no, [], "else")
     }
-    let bodies = try branches(n, yes, no)
-    try checkRanks(n, bodies)
+    var bodies = try branches(n, yes, no)
+    do { try checkRanks(n, bodies) } catch {
+      // "Squeeze where the size is 1": later nodes need the rank of the case that is tested for.
+      guard isEquality(condition, n.builder.graph) else { throw error }
+      bodies[1] = try failing(n, like: bodies[0], error)
+    }
     return try n.emit([condition], bodies: bodies) { If(symbols: $1, bodies: $0) }
   }
 
@@ -47,6 +51,18 @@ enum ControlOperators {
     }
     inner.graph.outputNames = other.builder.graph.outputNames
     return NodeContext.Body(builder: inner, ownInputCount: 0)
+  }
+
+  /// Whether a condition is an equality, seen through reshapes.
+  private static func isEquality(_ condition: ValueID, _ graph: Graph) -> Bool {
+    var value = condition
+    while let producer = graph.producer(value) {
+      let node = graph[producer]
+      if node.op.name == "equal" { return true }
+      guard node.op.isView, let input = node.inputs.first else { return false }
+      value = input
+    }
+    return false
   }
 
   /// A value has one rank: where the branches give two, the condition must be decided when the model is read.
