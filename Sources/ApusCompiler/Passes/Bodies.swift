@@ -12,10 +12,14 @@ enum Bodies {
       for index in bodies.indices {
         for pass in Pass.standard { try pass.apply(&bodies[index], &log) }
       }
-      do { node.op = try node.op.with(bodies: bodies) } catch { throw BuildError(problems: error.problems) }
+      node.op = try replacing(bodies, in: node.op)
       graph[id] = node
     }
     graph.removeDeadNodes()
+  }
+
+  private static func replacing(_ bodies: [Graph], in op: any Operation) throws(BuildError) -> any Operation {
+    do { return try op.with(bodies: bodies) } catch { throw BuildError(problems: error.problems) }
   }
 
   private static func moveConstants(_ graph: Graph, _ node: inout Node, _ bodies: inout [Graph]) {

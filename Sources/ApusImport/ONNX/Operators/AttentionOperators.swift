@@ -56,7 +56,8 @@ enum AttentionOperators {
   private static func scale(_ n: NodeContext, _ depth: Dim) throws(ImportError) -> Double {
     if let scale = try n.optionalFloat("scale") { return scale }
     guard let size = depth.constantValue, size > 0 else {
-      throw ImportError("APUS-I-0015", "the depth \(depth) of a head must be known", hint: "Give the shape with --shape.")
+      throw ImportError(
+        "APUS-I-0015", "the depth \(depth) of a head must be known", hint: "Give the shape with --shape.")
     }
     return 1 / Double(size).squareRoot()
   }

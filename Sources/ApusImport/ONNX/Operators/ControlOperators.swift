@@ -71,7 +71,8 @@ enum ControlOperators {
     for (a, b) in zip(yes.outputs, no.outputs) {
       guard let a = yes.type(a).tensor, let b = no.type(b).tensor, a.rank != b.rank else { continue }
       throw ImportError(
-        "APUS-I-0015", "the branches give \(a) and \(b), of different rank, so the condition must be known when the "
+        "APUS-I-0015",
+        "the branches give \(a) and \(b), of different rank, so the condition must be known when the "
           + "model is read",
         hint: "Give the sizes that decide it with --shape.")
     }
@@ -197,8 +198,10 @@ enum ControlOperators {
     var outputs = [condition]
     for result in results {
       let type = try context.type(result)
-      states.append(try n.emit("sequence_empty", ["dtype": .dtype(type.dtype), "shape": .dims(SequenceOperators.anySizes(type))]))
-      let state = inner.graph.addInput("collected", .sequence(.tensor(type.with(shape: SequenceOperators.anySizes(type)))))
+      states.append(
+        try n.emit("sequence_empty", ["dtype": .dtype(type.dtype), "shape": .dims(SequenceOperators.anySizes(type))]))
+      let state = inner.graph.addInput(
+        "collected", .sequence(.tensor(type.with(shape: SequenceOperators.anySizes(type)))))
       stateInputs.append(state)
       outputs.append(try context("sequence_insert", state, result))
     }

@@ -70,7 +70,9 @@ enum ConvolutionOperators {
     let pads = try n.optionalInts("pads") ?? Array(repeating: 0, count: 2 * count)
     guard extra.count == count, pads.count == 2 * count, extra.allSatisfy({ $0 >= 0 && $0 < 1 << 24 }),
       pads.allSatisfy({ $0 >= 0 && $0 < 1 << 24 })
-    else { throw ImportError("APUS-I-0012", "pads \(pads) or output_padding \(extra) do not fit \(count) spatial dims") }
+    else {
+      throw ImportError("APUS-I-0012", "pads \(pads) or output_padding \(extra) do not fit \(count) spatial dims")
+    }
     let mode = try n.choice("auto_pad", ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"], default: "NOTSET")
     var before = Array(pads[..<count])
     var after = Array(pads[count...])
@@ -78,7 +80,8 @@ enum ConvolutionOperators {
     if let outputs, outputs.count != count { throw ImportError("APUS-I-0012", "output_shape \(outputs) is too short") }
     if outputs != nil || mode.hasPrefix("SAME") {
       for axis in 0..<count {
-        let full = (spatial[axis] - 1) * Dim(strides[axis]) + Dim(extra[axis]) + (kernel[axis] - 1) * Dim(dilations[axis]) + 1
+        let full =
+          (spatial[axis] - 1) * Dim(strides[axis]) + Dim(extra[axis]) + (kernel[axis] - 1) * Dim(dilations[axis]) + 1
         let wanted = outputs.map { Dim($0[axis]) } ?? spatial[axis] * Dim(strides[axis])
         guard let total = (full - wanted).constantValue else {
           throw .unsupported("with output_shape and spatial sizes that are not known")
@@ -117,7 +120,9 @@ enum ConvolutionOperators {
       past = try n.broadcast(n.scalar(0, like: x), [shape[0], shape[1], carried])
     }
     let whole = try n.concat([past, x], axis: 2)
-    guard let groups = shape[1].constantValue, groups > 0 else { throw .unsupported("with channels that are not known") }
+    guard let groups = shape[1].constantValue, groups > 0 else {
+      throw .unsupported("with channels that are not known")
+    }
     var y = try n.emit(
       "conv",
       [

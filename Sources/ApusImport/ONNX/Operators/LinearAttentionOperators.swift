@@ -57,7 +57,8 @@ enum LinearAttentionOperators {
     let given = try n.float("scale", 0)
     if given != 0 { return given }
     guard let size = depth.constantValue, size > 0 else {
-      throw ImportError("APUS-I-0015", "the depth \(depth) of a head must be known", hint: "Give the shape with --shape.")
+      throw ImportError(
+        "APUS-I-0015", "the depth \(depth) of a head must be known", hint: "Give the shape with --shape.")
     }
     return 1 / Double(size).squareRoot()
   }
@@ -78,7 +79,8 @@ enum LinearAttentionOperators {
   ) throws(ImportError) -> NodeContext.Body {
     let inner = GraphBuilder(parent: n.builder)
     let b = NodeContext(
-      scope: n.scope.child(inner, path: "\(n.scope.path)\(n.node.name)/step/"), node: n.node, inputs: [], attributes: [:])
+      scope: n.scope.child(inner, path: "\(n.scope.path)\(n.node.name)/step/"), node: n.node, inputs: [],
+      attributes: [:])
     func input(_ name: String, _ outer: ValueID, dropping count: Int) throws(ImportError) -> ValueID {
       let type = try n.type(outer)
       return inner.graph.addInput(name, .tensor(type.with(shape: Array(type.shape.dropFirst(count)))))

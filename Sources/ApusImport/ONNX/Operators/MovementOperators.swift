@@ -275,7 +275,8 @@ enum MovementOperators {
     let mode = try n.choice("mode", ["DCR", "CRD"], default: "DCR")
     return [
       try n.reshape(
-        n.transpose(split, mode == "DCR" ? [0, 3, 5, 1, 2, 4] : [0, 1, 3, 5, 2, 4]), [shape[0], shape[1] * block * block, height, width])
+        n.transpose(split, mode == "DCR" ? [0, 3, 5, 1, 2, 4] : [0, 1, 3, 5, 2, 4]),
+        [shape[0], shape[1] * block * block, height, width])
     ]
   }
 }

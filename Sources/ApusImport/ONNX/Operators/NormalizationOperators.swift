@@ -60,7 +60,8 @@ enum NormalizationOperators {
     let difference = try n("sub", x, mean)
     let variance = try n.reduce("mean", n("mul", difference, difference), axes, keepDims: true)
     let y = try normalized(
-      n, x, mean: mean, variance: variance, scale: parameters[0], bias: parameters[1], epsilon: n.float("epsilon", 1e-5))
+      n, x, mean: mean, variance: variance, scale: parameters[0], bias: parameters[1], epsilon: n.float("epsilon", 1e-5)
+    )
     let momentum = try n.float("momentum", 0.9)
     var results = [try n.cast(y, dtype)]
     for (running, current, input) in [(parameters[2], mean, 3), (parameters[3], variance, 4)] {

@@ -71,7 +71,9 @@ enum SignalOperators {
     let bins = try n.requireInt(n.input(0), "num_mel_bins")
     let length = try n.requireInt(n.input(1), "dft_length")
     let rate = try n.requireInt(n.input(2), "sample_rate")
-    let edges = [try n.requireNumbers(n.input(3), "lower_edge_hertz"), try n.requireNumbers(n.input(4), "upper_edge_hertz")]
+    let edges = [
+      try n.requireNumbers(n.input(3), "lower_edge_hertz"), try n.requireNumbers(n.input(4), "upper_edge_hertz"),
+    ]
     guard let low = edges[0].first, let high = edges[1].first, bins > 0, length > 0, rate > 0, low >= 0, high >= low,
       high.isFinite, length < melLimit, bins < melLimit, (length / 2 + 1) * bins <= melLimit
     else { throw ImportError("APUS-I-0013", "the bins, length, rate and edges do not fit") }
