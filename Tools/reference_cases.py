@@ -98,7 +98,9 @@ def light_cases(models: Path) -> Iterator[Case]:
 
 def file_cases(models: Path) -> Iterator[Case]:
     config = filetypes.Config.load(models / "magika_config.json")
-    files = [sample_picture("README.txt"), sample_picture("page.png"), sample_picture("rocket.jpg"), models / "magika_config.json"]
+    # A file whose label is not clear-cut would compare onnxruntime's own rounding: its answer for README.txt is 1.1e-4 away
+    # from an evaluation in f64.
+    files = [Path(__file__), sample_picture("page.png"), sample_picture("rocket.jpg"), models / "magika_config.json"]
     rows = [filetypes.features(path, config) for path in files]
     yield Case("magika.onnx", "png_b1", {"bytes": np.stack(rows[1:2])})
     yield Case("magika.onnx", "four_files_b4", {"bytes": np.stack(rows)})

@@ -21,7 +21,8 @@ package struct Pass: Sendable {
 
   /// The passes of a build, in order.
   package static let standard: [Pass] = [
-    Fold.pass, CommonSubexpressions.pass, Simplify.pass, Fold.pass, RaiseAttention.pass, Layout.pass, Simplify.pass,
+    Fold.pass, CommonSubexpressions.pass, Simplify.pass, Fold.pass, RaiseNormalizations.pass, RaiseAttention.pass,
+    Layout.pass, Simplify.pass,
     Bodies.pass,
     CommonSubexpressions.pass,
   ]
