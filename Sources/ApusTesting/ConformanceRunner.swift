@@ -70,7 +70,8 @@ package struct ConformanceRunner {
 
   /// Reads the model. Where it needs values that must be known then (the axes of a reduction), the small inputs of the
   /// data set become constants.
-  private static func load(_ test: ConformanceCase, _ data: ConformanceCase.DataSet) throws(ImportError) -> LoadedModel {
+  private static func load(_ test: ConformanceCase, _ data: ConformanceCase.DataSet) throws(ImportError) -> LoadedModel
+  {
     do { return LoadedModel(model: try importModel(test.modelPath)) } catch {
       guard error.problems.contains(where: { $0.code == "APUS-I-0015" }) else { throw error }
       var constants: [String: HostTensor] = [:]

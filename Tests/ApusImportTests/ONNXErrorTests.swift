@@ -117,7 +117,9 @@ struct ONNXErrorTests {
     for count in stride(from: 1, to: bytes.count, by: 7) {
       #expect(throws: ImportError.self) { try ONNX.load(bytes: Array(bytes[..<count])) }
     }
-    #expect(throws: ImportError.self) { try ONNXImporter().load("/nowhere/m.onnx", ImportOptions(catalogue: .standard)) }
+    #expect(throws: ImportError.self) {
+      try ONNXImporter().load("/nowhere/m.onnx", ImportOptions(catalogue: .standard))
+    }
   }
 
   /// A model of many operators, with a branch, a function and constants.
@@ -166,7 +168,8 @@ struct ONNXErrorTests {
               ONNX.attribute("strides", [2, 1]), ONNX.attribute("pads", [1, 0, 1, 2]), ONNX.attribute("group", 1),
               ONNX.attribute("dilations", [1, 2]),
             ]),
-          ONNX.node("MaxPool", ["c"], ["m"], [ONNX.attribute("kernel_shape", [2, 2]), ONNX.attribute("ceil_mode", 1)]),
+          ONNX.node(
+            "MaxPool", ["c"], ["m"], [ONNX.attribute("kernel_shape", [2, 2]), ONNX.attribute("ceil_mode", 1)]),
           ONNX.node("Resize", ["m", "", "scales"], ["r"]),
           ONNX.node("GlobalAveragePool", ["r"], ["g"]),
           ONNX.node("Flatten", ["g"], ["y"]),
@@ -187,6 +190,42 @@ struct ONNXErrorTests {
       for _ in 0...random.below(3) { mutate(&bytes, &random) }
       _ = try? ONNX.load(bytes: bytes)
     }
+  }
+
+  /// Mutates every model of a folder of test cases; runs only where `APUS_ONNX_CASES` names such a folder.
+  /// `APUS_FUZZ_ROUNDS` mutations of each, from `APUS_FUZZ_SEED` on.
+  @Test(.enabled(if: ProcessInfo.processInfo.environment["APUS_ONNX_CASES"] != nil))
+  func mutatedCasesNeverCrash() throws {
+    let environment = ProcessInfo.processInfo.environment
+    let folder = try #require(environment["APUS_ONNX_CASES"])
+    let rounds = environment["APUS_FUZZ_ROUNDS"].flatMap(Int.init) ?? 10
+    let seed = environment["APUS_FUZZ_SEED"].flatMap(UInt64.init) ?? 1
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder).sorted() {
+      guard let data = FileManager.default.contents(atPath: "\(folder)/\(name)/model.onnx") else { continue }
+      var random = SplitMix(state: seed &+ UInt64(data.count))
+      for round in 0..<rounds {
+        var bytes = Array(data)
+        for _ in 0...random.below(3) { mutate(&bytes, &random) }
+        if environment["APUS_FUZZ_VERBOSE"] != nil {
+          FileHandle.standardError.write(Data("\(name) \(round)\n".utf8))
+        }
+        _ = try? ONNX.load(bytes: bytes)
+      }
+    }
+  }
+
+  /// Sizes that double in length with every node are refused before they fill the memory.
+  @Test func sizesMayNotGrowWithoutBound() {
+    var nodes = [ONNX.node("Shape", ["x"], ["s"]), ONNX.node("Gather", ["s", "zero"], ["d0"])]
+    for index in 0..<60 {
+      nodes.append(ONNX.node("Add", ["d\(index)", "one"], ["a\(index)"]))
+      nodes.append(ONNX.node("Div", ["a\(index)", "three"], ["b\(index)"]))
+      nodes.append(ONNX.node("Mul", ["b\(index)", "a\(index)"], ["d\(index + 1)"]))
+    }
+    let graph = ONNX.graph(
+      [ONNX.floats("x", "n")], nodes, ["d60"],
+      constants: [ONNX.tensor("zero", [0]), ONNX.tensor("one", [1]), ONNX.tensor("three", [3])])
+    #expect(ONNX.codes(ONNX.model(graph)) == ["APUS-I-0035"])
   }
 
   private func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix) {

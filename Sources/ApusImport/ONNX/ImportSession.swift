@@ -69,17 +69,23 @@ final class ImportSession {
     unsupported[name]?.count += 1
   }
 
-  /// Does `work`; problems that it reports become its failure. Operators that are not supported stay reported.
+  /// Does `work`; problems that it reports become its failure.
+  ///
+  /// - Throws: ``ImportError`` where an operator is not supported or a value must be known: these the user can change.
   func attempt<Value>(_ work: () throws(ImportError) -> Value) throws(ImportError) -> Result<Value, ImportError> {
     let before = problems
     defer { problems = before }
     let value: Value
     do { value = try work() } catch {
       let found = Array(problems.dropFirst(before.count)) + error.problems
-      if found.isEmpty || error.problems.contains(where: { $0.code == ImportError.unsupportedCode }) { throw error }
+      let isDecisive = found.contains {
+        $0.code == ImportError.unsupportedCode || $0.code == ImportError.mustBeKnownCode
+      }
+      if found.isEmpty || isDecisive { throw ImportError(problems: found) }
       return .failure(ImportError(problems: found))
     }
     let found = Array(problems.dropFirst(before.count))
+    if found.contains(where: { $0.code == ImportError.mustBeKnownCode }) { throw ImportError(problems: found) }
     return found.isEmpty ? .success(value) : .failure(ImportError(problems: found))
   }
 
@@ -88,14 +94,15 @@ final class ImportSession {
       let reason = entry.reason.isEmpty ? "" : " (\(entry.reason))"
       let times = entry.count == 1 ? "once" : "\(entry.count) times"
       return Diagnostic(
-        "APUS-I-0010", "operator \(name) is not supported\(reason); the model uses it \(times)", place: entry.firstPlace,
+        "APUS-I-0010", "operator \(name) is not supported\(reason); the model uses it \(times)",
+        place: entry.firstPlace,
         hint: "`apus ops` lists what is supported. Export the model without it, or split the model there.")
     }
     return operators + problems
   }
 
   /// Nodes that a model may have once functions and branches are inlined.
-  private static let nodeLimit = 1_000_000
+  private static let nodeLimit = 250_000
 
   /// Counts a node that is lowered.
   func countNode() throws(ImportError) {
@@ -151,6 +158,7 @@ extension Onnx_NodeProto {
 
 extension ImportError {
   static let unsupportedCode = "APUS-I-0010"
+  static let mustBeKnownCode = "APUS-I-0015"
 
   /// The operator, or the variant of it that `reason` names, cannot be lowered.
   static func unsupported(_ reason: String = "") -> ImportError { ImportError(unsupportedCode, reason) }

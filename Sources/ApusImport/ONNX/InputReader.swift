@@ -52,7 +52,8 @@ struct InputReader {
     for name in session.options.shapes.keys.sorted() + session.options.constants.keys.sorted()
     where !known.contains(name) {
       session.report(
-        Diagnostic("APUS-I-0041", "the model has no input '\(name)'", hint: "Its inputs are \(known.joined(separator: ", ")).")
+        Diagnostic(
+          "APUS-I-0041", "the model has no input '\(name)'", hint: "Its inputs are \(known.joined(separator: ", ")).")
       )
     }
   }
@@ -76,7 +77,9 @@ struct InputReader {
         tensor.hasShape, tensor.shape.dim.count == shape.count
       else { continue }
       for (declared, dim) in zip(tensor.shape.dim, shape) {
-        guard case .dimParam(let name)? = declared.value, let symbol = session.symbols.symbol(named: name) else { continue }
+        guard case .dimParam(let name)? = declared.value, let symbol = session.symbols.symbol(named: name) else {
+          continue
+        }
         if let other = bindings[symbol], other != dim {
           session.report(
             Diagnostic(

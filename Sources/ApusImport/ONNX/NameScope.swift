@@ -195,7 +195,8 @@ final class NameScope {
     }
     guard inputs.count <= function.input.count else {
       throw ImportError(
-        "APUS-I-0014", "function \(node.qualifiedName) takes \(function.input.count) inputs, the node has \(inputs.count)")
+        "APUS-I-0014",
+        "function \(node.qualifiedName) takes \(function.input.count) inputs, the node has \(inputs.count)")
     }
     var values = Dictionary(function.attributeProto.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     for (key, value) in attributes { values[key] = value }

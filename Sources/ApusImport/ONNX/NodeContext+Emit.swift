@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusOps
 
 /// Making operations: the vocabulary in which the family tables are written.
 extension NodeContext {
@@ -21,9 +22,26 @@ extension NodeContext {
       if let constants = try folded(op, inputs) { return constants.map { builder.graph.addConstant($0) } }
       let path = scope.path + (node.name.isEmpty ? node.output.first { !$0.isEmpty } ?? node.opType : node.name)
       let results = try builder.graph.add(op, inputs, name: path)
+      try checkComplexity(results)
       followSizes(op, inputs, results)
       return results.map(constantIfKnown)
-    } catch { throw ImportError(problems: error.problems) }
+    } catch let error as any RoomError {
+      throw ImportError(problems: error.problems)
+    } catch { throw ImportError("APUS-I-0013", "\(error)") }
+  }
+
+  /// Most symbols and quotients that a size may be made of: far more than a model's, and little enough to compute with.
+  private static let complexityLimit = 400
+
+  private func checkComplexity(_ results: [ValueID]) throws(ImportError) {
+    for id in results {
+      let value = builder.graph[id]
+      for dim in (value.type.tensor?.shape ?? []) + (value.dims ?? []) where !dim.isConstant {
+        var budget = NodeContext.complexityLimit
+        dim.spend(&budget)
+        if budget < 0 { throw ImportError("APUS-I-0035", "a size is made of too many symbols and quotients") }
+      }
+    }
   }
 
   /// Adds an operation that has one result.
@@ -44,6 +62,9 @@ extension NodeContext {
   /// Largest number of elements, of operands and results together, that is computed when the model is read.
   private static let foldLimit = 4096
 
+  /// Most arithmetic that is done when the model is read, for one operation.
+  private static let foldWorkLimit = 1 << 22
+
   private func folded(_ op: any Operation, _ inputs: [ValueID]) throws(ShapeError) -> [HostTensor]? {
     guard op.isPure, op.boundSymbols.isEmpty, op.bodies.isEmpty, !inputs.isEmpty else { return nil }
     var operands: [HostTensor] = []
@@ -53,7 +74,10 @@ extension NodeContext {
       operands.append(tensor)
       count = saturatingAdd(count, tensor.elementCount)
     }
-    for type in try op.infer(operands.map { .tensor($0.type) }) {
+    let operandTypes = operands.map { ValueType.tensor($0.type) }
+    let resultTypes = try op.infer(operandTypes)
+    if (op.work(operandTypes, resultTypes).constantValue ?? .max) > NodeContext.foldWorkLimit { return nil }
+    for type in resultTypes {
       guard let sizes = type.tensor?.constantShape else { return nil }
       count = saturatingAdd(count, sizes.reduce(1, saturatingMultiply))
     }
@@ -202,23 +226,31 @@ extension NodeContext {
 
   /// The shape that operands broadcast to.
   func broadcastShape(_ shapes: [Shape]) throws(ImportError) -> Shape {
-    let rank = shapes.map(\.count).max() ?? 0
-    var result = Shape(repeating: 1, count: rank)
-    for shape in shapes {
-      for (offset, dim) in shape.reversed().enumerated() {
-        let axis = rank - 1 - offset
-        let known = result[axis]
-        if dim == known || dim == 1 { continue }
-        if known == 1 {
-          result[axis] = dim
-        } else if let a = known.constantValue, let b = dim.constantValue {
-          throw ImportError("APUS-I-0013", "sizes \(a) and \(b) do not broadcast")
-        } else if known.constantValue == nil {
-          // One of the two may be 1 when it runs: a constant other than 1 decides, else the larger one does.
-          result[axis] = dim.isConstant ? dim : Dim.maximum(known, dim)
+    var result = shapes.first ?? []
+    for shape in shapes.dropFirst() {
+      guard let wider = Broadcasting.shape(result, shape) else {
+        throw ImportError("APUS-I-0013", "shapes \(result) and \(shape) do not broadcast")
+      }
+      result = wider
+    }
+    return result
+  }
+}
+
+extension Dim {
+  /// Takes one from `budget` for each part of the expression, until nothing is left.
+  fileprivate func spend(_ budget: inout Int) {
+    for summand in summands {
+      for factor in summand.factors {
+        budget -= 1
+        if budget < 0 { return }
+        switch factor {
+        case .symbol: break
+        case .quotient(let a, let b), .minimum(let a, let b), .maximum(let a, let b):
+          a.spend(&budget)
+          b.spend(&budget)
         }
       }
     }
-    return result
   }
 }

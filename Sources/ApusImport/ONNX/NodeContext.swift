@@ -191,7 +191,9 @@ final class NodeContext {
   func optionalString(_ name: String) throws(ImportError) -> String? {
     try value(name, [.string]) { String(decoding: $0.s, as: UTF8.self) }
   }
-  func optionalInts(_ name: String) throws(ImportError) -> [Int]? { try value(name, [.ints]) { $0.ints.map { Int($0) } } }
+  func optionalInts(_ name: String) throws(ImportError) -> [Int]? {
+    try value(name, [.ints]) { $0.ints.map { Int($0) } }
+  }
   func optionalFloats(_ name: String) throws(ImportError) -> [Double]? {
     try value(name, [.floats]) { $0.floats.map { Double($0) } }
   }

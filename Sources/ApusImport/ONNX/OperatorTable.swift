@@ -4,7 +4,8 @@ package enum OperatorTable {
     ElementwiseOperators.table, ActivationOperators.table, ReduceOperators.table, MovementOperators.table,
     MovementOperators.sliceTable, ContractionOperators.table, ConvolutionOperators.table,
     IndexingOperators.table, ImageOperators.table, NormalizationOperators.table, QuantizationOperators.table,
-    AttentionOperators.table, LossOperators.table, RecurrentOperators.table, SignalOperators.table, EinsumOperator.table,
+    AttentionOperators.table, LossOperators.table, RecurrentOperators.table, SignalOperators.table,
+    EinsumOperator.table,
     LinearAttentionOperators.table, ControlOperators.table, SequenceOperators.table, TextOperators.table,
   ]
 

@@ -44,7 +44,9 @@ struct SymbolTable {
     let arithmetic: Set<Character> = ["+", "*", "(", ")", ",", "?", "%"]
     if text.isEmpty || text.utf8.count > nameLimit || text.contains(where: arithmetic.contains) { return nil }
     if text.contains(" - ") || text.contains(" / ") || Int(text) != nil { return nil }
-    return clean(text)
+    let name = clean(text)
+    // The size of sequence elements that differ has this name.
+    return name == "_" ? nil : name
   }
 
   private static func clean(_ text: String) -> String {

@@ -1,8 +1,8 @@
-import ApusCore
+package import ApusCore
 import ApusGraph
 
 /// Numpy broadcasting of symbolic shapes.
-enum Broadcasting {
+package enum Broadcasting {
   /// The dim that two dims broadcast to, or nil when they cannot.
   ///
   /// A dim that surely exceeds 1 wins; of two that may be 1 the larger.
@@ -19,7 +19,8 @@ enum Broadcasting {
     return Dim.maximum(a, b)
   }
 
-  static func shape(_ a: Shape, _ b: Shape) -> Shape? {
+  /// The shape that two shapes broadcast to, or nil when they cannot.
+  package static func shape(_ a: Shape, _ b: Shape) -> Shape? {
     let rank = max(a.count, b.count)
     let wide = Shape(repeating: 1, count: rank - a.count) + a
     let other = Shape(repeating: 1, count: rank - b.count) + b
