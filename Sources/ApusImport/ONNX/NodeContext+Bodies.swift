@@ -50,7 +50,7 @@ extension NodeContext {
   /// has one input for each of them.
   ///
   /// - Parameter make: the operation for bodies and the symbols of sizes that are known only when it has run.
-  func emit<Op: BodyOperation>(
+  func emit<Op: ControlOperation>(
     _ operands: [ValueID], bodies: [Body], make: ([Graph], [Dim]) -> Op
   ) throws(ImportError) -> [ValueID] {
     var captures: [ValueID] = []
@@ -73,13 +73,3 @@ extension NodeContext {
     return try add(make(graphs, symbols), all)
   }
 }
-
-/// An operation whose results have sizes that only its bodies determine.
-protocol BodyOperation: Operation {
-  /// How many symbols the results need.
-  func openSizeCount(_ x: [ValueType]) throws(ShapeError) -> Int
-}
-
-extension If: BodyOperation {}
-extension Loop: BodyOperation {}
-extension Scan: BodyOperation {}
