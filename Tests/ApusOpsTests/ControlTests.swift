@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusKernel
 import ApusOps
 import Testing
 
