@@ -57,7 +57,6 @@ package enum Builder {
     var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log)
     try fuser.run(into: &builder)
     let outputs = placeOutputs(graph, &builder)
-    Lifetimes.assign(&builder)
 
     var plan = Plan(name: name, fingerprint: target.fingerprint)
     plan.metadata = metadata
@@ -68,6 +67,7 @@ package enum Builder {
     plan.profiles = options.profiles
     plan.slots = builder.slots
     plan.steps = builder.steps
+    plan.assignLifetimes()
     plan.functions = builder.functions
     plan.constants = builder.constants.section()
     try dump(plan, builder.sources)

@@ -112,10 +112,6 @@ package struct StepBuilder {
   }
 
   package mutating func replaceSteps(_ steps: [Step]) { self.steps = steps }
-  package mutating func setLife(_ slot: Int, first: Int, last: Int) {
-    slots[slot].firstStep = first
-    slots[slot].lastStep = last
-  }
   package mutating func setStorage(_ slot: Int, _ storage: Slot.Storage) { slots[slot].storage = storage }
 }
 

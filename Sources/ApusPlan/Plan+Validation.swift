@@ -77,24 +77,22 @@ private struct PlanValidator {
     return isLate
   }
 
+  /// Checks the sizes of bytes in memory; host values have their own.
   private mutating func check(_ type: ValueType, _ place: String) -> Bool {
-    switch type {
-    case .tensor(let tensor):
-      var isLate = false
-      for dim in tensor.shape {
-        if check(dim, place) { isLate = true }
-        if let size = dim.constantValue, size < 0 { report(place, "the size \(size) is negative") }
-      }
-      return isLate
-    case .sequence(let element), .optional(let element): return check(element, place)
+    guard let tensor = type.tensor, tensor.dtype != .string else { return false }
+    var isLate = false
+    for dim in tensor.shape {
+      if check(dim, place) { isLate = true }
+      if let size = dim.constantValue, size < 0 { report(place, "the size \(size) is negative") }
     }
+    return isLate
   }
 
   // MARK: Slots
 
   private mutating func check(_ slot: Slot, _ index: Int) {
     let place = "slot \(index) '\(slot.name)'"
-    let isLate = check(slot.type, place)
+    let isLate = slot.holdsObject ? false : check(slot.type, place)
     switch slot.storage {
     case .input(let input):
       if !plan.inputs.indices.contains(input) || plan.inputs[input].slot != index {
@@ -205,7 +203,7 @@ private struct PlanValidator {
 
   private mutating func scalar(_ index: Int?, _ dtype: DType, _ place: String, _ role: String) {
     guard let index, let type = memorySlot(index, place, role) else { return }
-    if type.dtype != dtype || type.elementCount != 1 {
+    if type.dtype != dtype || type.elementCount.constantValue ?? 1 != 1 {
       report(place, "\(role) is \(type), a \(dtype) scalar is needed")
     }
   }
@@ -305,11 +303,17 @@ private struct PlanValidator {
 }
 
 extension ValueType {
-  /// Whether both are of one kind, with equal element types and ranks.
+  /// Whether both are of one kind, with equal element types and, for tensors outside of containers, equal ranks.
   package func hasForm(of other: ValueType) -> Bool {
+    guard let a = tensor, let b = other.tensor else { return hasKind(of: other) }
+    return a.dtype == b.dtype && a.rank == b.rank
+  }
+
+  /// Whether both are of one kind with equal element types: what all values of a container share.
+  private func hasKind(of other: ValueType) -> Bool {
     switch (self, other) {
-    case (.tensor(let a), .tensor(let b)): a.dtype == b.dtype && a.rank == b.rank
-    case (.sequence(let a), .sequence(let b)), (.optional(let a), .optional(let b)): a.hasForm(of: b)
+    case (.tensor(let a), .tensor(let b)): a.dtype == b.dtype
+    case (.sequence(let a), .sequence(let b)), (.optional(let a), .optional(let b)): a.hasKind(of: b)
     default: false
     }
   }

@@ -93,10 +93,11 @@ extension RunState {
 }
 
 extension HostValue {
-  /// Whether the value has the form of a type: containers of equal kinds, element types and numbers of axes.
+  /// Whether the value has the form of a type: containers of equal kinds, equal element types. Sizes and numbers of axes
+  /// are free inside containers.
   func fits(_ type: ValueType) -> Bool {
     switch (self, type) {
-    case (.tensor(let tensor), .tensor(let type)): tensor.dtype == type.dtype && tensor.rank == type.rank
+    case (.tensor(let tensor), .tensor(let type)): tensor.dtype == type.dtype
     case (.sequence(let elements, _), .sequence(let element)): elements.allSatisfy { $0.fits(element) }
     case (.optional(let value, _), .optional(let element)): value?.fits(element) ?? true
     default: false
