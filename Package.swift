@@ -71,6 +71,8 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),
+    // What tests share.
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
     tests("ApusCoreTests", ["ApusCore"]),
     tests("ApusPlanTests", ["ApusCore", "ApusPlan"]),
     tests("ApusRuntimeTests", ["ApusCore", "ApusPlan", "ApusRuntime"]),
@@ -78,13 +80,26 @@ let package = Package(
     tests("ApusCPUDeviceTests", ["ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "CAllocationCounter"]),
     tests("ApusTests", ["Apus", "ApusCore"]),
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
-    tests("ApusCLITests", ["ApusCLI", "ApusCore", "ApusPlan"]),
+    tests("ApusCLITests", ["ApusCLI", "TestSupport", "ApusCore", "ApusPlan"]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
     tests(
       "ApusImportTests",
       [
         "ApusCore", "ApusGraph", "ApusOps", "ApusImport", "ApusTesting",
         .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ]),
+    tests(
+      "BadInputTests",
+      [
+        "Apus", "ApusCLI", "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler",
+        "ApusCPUTarget",
+        "ApusPlan", "ApusRuntime", "TestSupport",
+      ]),
+    tests(
+      "ArchitectureTests",
+      [
+        "Apus", "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler", "ApusCPUTarget",
+        "TestSupport",
       ]),
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
   ]

@@ -227,7 +227,7 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="apus-cache-") as cache:
             started = time.monotonic()
             call([self.apus, "build", self.models / f"{model}.onnx", "-o", self.engine(model)], f"build {model}",
-                 env=os.environ | {"XDG_CACHE_HOME": cache, "APUS_CACHE_DIR": cache})
+                 env=os.environ | {"APUS_CACHE": str(cache)})
             return time.monotonic() - started
 
     def write_inputs(self, row: Row) -> None:

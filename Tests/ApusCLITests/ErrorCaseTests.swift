@@ -1,46 +1,12 @@
 import Foundation
+import TestSupport
 import Testing
-
-/// Runs the built `apus`.
-enum Binary {
-  struct Result {
-    var status: Int32
-    var output: String
-    var errors: String
-  }
-
-  /// The executable beside the test bundle.
-  static let path = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-    .appendingPathComponent("apus")
-
-  static func run(_ arguments: [String], environment: [String: String] = [:], folder: URL? = nil) throws -> Result {
-    let process = Process()
-    process.executableURL = path
-    process.arguments = arguments
-    process.currentDirectoryURL = folder
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    let output = Pipe()
-    let errorFile = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString)")
-    try Data().write(to: errorFile)
-    defer { try? FileManager.default.removeItem(at: errorFile) }
-    process.standardOutput = output
-    process.standardError = try FileHandle(forWritingTo: errorFile)
-    try process.run()
-    let data = output.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    let errors = try Data(contentsOf: errorFile)
-    return Result(
-      status: process.terminationStatus, output: String(decoding: data, as: UTF8.self),
-      errors: String(decoding: errors, as: UTF8.self))
-  }
-}
 
 /// A file of `Cases/errors`: `RUN: apus …` lines, the exit code, and what standard error must hold.
 private struct ErrorCase: CustomTestStringConvertible {
   let file: URL
 
-  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Cases/errors")
+  static let folder = Repository.root.appendingPathComponent("Cases/errors")
 
   static var all: [ErrorCase] {
     let files = FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil)?.compactMap { $0 as? URL }

@@ -1,0 +1,13 @@
+// Builds a model, keeps the engine in a file, loads it and runs it.
+
+import Apus
+
+// snippet.show
+let plan = try buildPlan(contentsOf: "model.onnx")
+try plan.write(to: "model.apus")
+
+let engine = try Engine(contentsOf: "model.apus")
+let context = try engine.makeContext()
+let image = HostTensor(.f32, [1, 3, 224, 224], elements: [Float](repeating: 0.5, count: 3 * 224 * 224))
+let outputs = try context.run(inputs: ["image": image])
+for (name, value) in outputs { print(name, value.type) }
