@@ -8,6 +8,9 @@ export APUS_DATA ?= $(CURDIR)/.apus-data
 PREFIX ?= /usr/local
 APUS := .build/release/apus
 SOURCES := Package.swift Sources Tests Snippets
+# Tests reach into modules; the demo uses the same flags, so that neither undoes the other's work.
+BUILD := swift build -c release -Xswiftc -enable-testing
+STATIC := .build-static
 
 DEMO_MODELS := ppocr4_det ppocr4_rec magika
 # Real models that are compared with onnxruntime, by Tools/fetch-models; `make models MODELS=all` takes all that are there.
@@ -27,7 +30,7 @@ setup: ## Install the system packages that are missing
 
 demo: setup ## Build, fetch real models, read the text of a picture, and tell the types of some files
 	$(call step,build)
-	swift build -c release --product apus
+	$(BUILD) --product apus
 	$(call step,models)
 	Tools/fetch-models --only $(subst $(eval ) ,$(comma),$(DEMO_MODELS)),magika_config
 	$(call step,engines)
@@ -39,13 +42,13 @@ demo: setup ## Build, fetch real models, read the text of a picture, and tell th
 	$(call step,types of files)
 	@Examples/filetypes.py
 
-release: setup ## Build one static binary, .build/release/apus, without symbols
-	swift build -c release --static-swift-stdlib --product apus
-	strip -o .build/apus $(APUS)
-	@ls -lh .build/apus | awk '{ print $$5, $$9 }'
+release: setup ## Build the binary to ship, .build-static/apus: Swift linked in, without symbols
+	swift build -c release --scratch-path $(STATIC) --static-swift-stdlib --product apus
+	strip -o $(STATIC)/apus $(STATIC)/release/apus
+	@ls -lh $(STATIC)/apus | awk '{ print $$5, $$9 }'
 
 install: release ## Install the static binary under PREFIX (default /usr/local)
-	install -D -m 755 .build/apus "$(DESTDIR)$(PREFIX)/bin/apus"
+	install -D -m 755 $(STATIC)/apus "$(DESTDIR)$(PREFIX)/bin/apus"
 
 test: setup check-format build-tests unit tools-tests conformance models ## Everything that CI runs
 	@printf '\nall checks passed\n'
@@ -61,7 +64,7 @@ format: ## Format the sources in place
 
 build-tests:
 	$(call step,build$(comma) warnings are errors)
-	swift build -c release --build-tests
+	$(BUILD) --build-tests
 
 unit:
 	$(call step,tests)
@@ -82,11 +85,11 @@ models: ## Compare real models with onnxruntime
 	Tools/make-references
 	Tools/check-models $(APUS) $(if $(filter-out all,$(MODELS)),--only $(MODELS))
 
-docs: ## Write docs/generated anew
-	APUS_WRITE_DOCS=1 swift test -c release --filter GeneratedDocsTests
+docs: build-tests ## Write docs/generated anew
+	APUS_WRITE_DOCS=1 swift test -c release --skip-build --filter GeneratedDocsTests
 
 bench: ## Time Apus, onnxruntime and openvino on real models
-	swift build -c release --product apus
+	$(BUILD) --product apus
 	Tools/fetch-models
 	Benchmarks/cpu_peers.py --json "$$APUS_DATA/bench.json" --require 0.5 0.25
 

@@ -1,11 +1,13 @@
 package import ApusCore
 
+/// A value's index in its graph.
 package struct ValueID: Hashable, Sendable {
   package let index: Int
 
   package init(index: Int) { self.index = index }
 }
 
+/// A node's index in its graph.
 package struct NodeID: Hashable, Sendable {
   package let index: Int
 }
@@ -29,6 +31,7 @@ package struct Value: Sendable {
   }
 }
 
+/// An operation with the values it takes and gives.
 package struct Node: Sendable {
   package var op: any Operation
   package var inputs: [ValueID]

@@ -260,6 +260,7 @@ public struct KernelImage: Sendable {
   }
 }
 
+/// A function that launches call: its image, and its name there.
 public struct KernelFunction: Sendable, Hashable {
   public var image: Int
   public var symbol: String

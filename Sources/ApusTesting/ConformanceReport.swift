@@ -13,6 +13,7 @@ package enum ConformanceMode: String, CaseIterable, Codable, Sendable {
   case reloaded
 }
 
+/// What came of a case in one mode.
 package enum ConformanceOutcome: String, Codable, Sendable {
   case pass
   /// Refused with an error that says what is not supported.
@@ -23,6 +24,7 @@ package enum ConformanceOutcome: String, Codable, Sendable {
   case failed
 }
 
+/// A case in one mode, its outcome, and why when it is no pass.
 package struct ConformanceResult: Codable, Sendable {
   package var name: String
   package var mode: ConformanceMode

@@ -9,9 +9,11 @@ import ApusOps
 
 /// The pages of `docs/generated`, made from what the program itself knows.
 enum GeneratedDocs {
-  static let pages: [(name: String, text: () throws -> String)] = [
-    ("ops.md", operations), ("onnx.md", onnx), ("knobs.md", knobs), ("tactics.md", tactics),
-  ]
+  static var pages: [(name: String, text: () throws -> String)] {
+    [
+      ("ops.md", operations), ("onnx.md", onnx), ("knobs.md", knobs), ("tactics.md", tactics),
+    ]
+  }
 
   private static func page(_ title: String, _ introduction: String, _ rows: [String]) -> String {
     "# \(title)\n\n\(introduction)\n\nMade by `make docs`; do not edit.\n\n" + rows.joined(separator: "\n") + "\n"

@@ -14,7 +14,7 @@ import Testing
   }
 
   @Test func typesAreDocumented() throws {
-    let declaration = /^ *(?:@\w+ )?(?:public|package) (?:final |indirect )?(?:struct|enum|class|protocol|actor) (\w+)/
+    let declaration = /^(?:@\w+ )?(?:public|package) (?:final |indirect )?(?:struct|enum|class|protocol|actor) (\w+)/
     for file in try Repository.sources(under: "Sources") {
       let lines = try Repository.text(file).split(separator: "\n", omittingEmptySubsequences: false)
       for (index, line) in lines.enumerated() where index > 0 && line.firstMatch(of: declaration) != nil {
