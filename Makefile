@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-export APUS_DATA ?= $(CURDIR)/.apus-data
+export APUS_DATA ?= .apus-data
 PREFIX ?= /usr/local
 APUS := .build/release/apus
 SOURCES := Package.swift Sources Tests Snippets

@@ -52,7 +52,8 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
       resources: kernelTexts([
-        "prelude", "math", "scalar", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool", "undef",
+        "prelude", "math", "scalar", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool",
+        "undef",
       ])),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),

@@ -102,7 +102,7 @@ def ensure_venv(name: str, *, minimum: tuple[int, int] = (3, 11), before: tuple[
     with locked(f"venv-{name}"):
         if stamp.exists() and stamp.read_text() == wanted and python.exists():
             return python
-        say(f"making the Python environment {folder}")
+        say(f"making the Python environment {shown(folder)}")
         create_venv(folder)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         if before:

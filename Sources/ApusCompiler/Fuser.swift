@@ -183,8 +183,8 @@ struct Fuser {
     }
     let apart = producer.cost.heavyWork + combine(id, node, type, taken).cost.heavyWork
     if combined.cost.heavyWork > 1.01 * apart {
-      return
-        "reductions and calls would be repeated \(Int((combined.cost.heavyWork / max(1, apart)).rounded(.up))) times"
+      let times = min((combined.cost.heavyWork / max(1, apart)).rounded(.up), 1e15)
+      return "reductions and calls would be repeated \(Int(exactly: times) ?? 1) times"
     }
     return recomputation(value, producer, combined, type, isTrivial: isTrivial)
   }
