@@ -31,7 +31,10 @@ extension NodeContext {
   }
 
   /// Most symbols and quotients that a size may be made of: far more than a model's, and little enough to compute with.
-  private static let complexityLimit = 400
+  private static let complexityLimit = 4000
+
+  /// Most terms of one size: products of sums grow quickly.
+  private static let termLimit = 200
 
   private func checkComplexity(_ results: [ValueID]) throws(ImportError) {
     for id in results {
@@ -39,7 +42,9 @@ extension NodeContext {
       for dim in (value.type.tensor?.shape ?? []) + (value.dims ?? []) where !dim.isConstant {
         var budget = NodeContext.complexityLimit
         dim.spend(&budget)
-        if budget < 0 { throw ImportError("APUS-I-0035", "a size is made of too many symbols and quotients") }
+        if budget < 0 || dim.summands.count > NodeContext.termLimit {
+          throw ImportError("APUS-I-0035", "a size is made of too many symbols and quotients")
+        }
       }
     }
   }
