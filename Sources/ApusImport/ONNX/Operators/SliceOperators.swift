@@ -221,7 +221,7 @@ extension MovementOperators {
       let one = try n("sign", step)
       steps = try n("div", n("sub", n("add", length, step), one), step)
     }
-    return try n.size(n.reshape(n("max", steps, n.scalar(0, .i64)), [1]), "range")
+    return try n.size(n("max", steps, n.scalar(0, .i64)), "range")
   }
 
   private static func oneHot(_ n: NodeContext) throws(ImportError) -> [ValueID] {
@@ -229,7 +229,7 @@ extension MovementOperators {
     let values = try n.input(2)
     let depthInput = try n.input(1)
     let whole = try n.dtype(depthInput).isFloat ? n.cast(depthInput, .i64) : depthInput
-    let depth = try n.size(n.reshape(whole, [1]), "depth")
+    let depth = try n.size(whole, "depth")
     let rank = try n.rank(indices)
     let axis = try n.normalized(n.int("axis", -1), rank: rank + 1)
     var shape = try n.shape(indices)
