@@ -16,8 +16,9 @@ struct ConformanceCommand: ParsableCommand {
     abstract: "Run a folder of ONNX backend test cases.",
     discussion: """
       A case is a folder with model.onnx and test_data_set_K/{input,output}_J.pb; a case.json may hold rtol and atol. \
-      Cases run in processes of their own: one that crashes, hangs or needs too much memory is counted as failed. Ends \
-      with 2 when any case is wrong or failed.
+      Cases run in processes of their own: one that crashes, hangs or needs too much memory is counted as failed. \
+      Inputs whose value must be known when a model is read (the axes of a reduction) are fixed then. Outputs of \
+      random operations are compared by type and shape only. Ends with 2 when any case is wrong or failed.
 
         apus conformance cases/node --mode all --list-failures
         apus conformance cases/node --exclude '*_expanded*' --json results.json

@@ -89,8 +89,8 @@ APUS_INLINE float apus_small_f32(u8 x, int E, int M, int B, int kind) {
 APUS_INLINE u8 apus_f32_small(float x, int E, int M, int B, int kind) {
   u32 sign = apus_bits_f32(x) >> 31, full = (1u << (E + M)) - 1;
   u32 largest = kind == 0 ? (((1u << E) - 1) << M) - 1 : kind == 1 ? full - 1 : full;
-  u32 nan = kind == 0 ? (((1u << E) - 1) << M) | 1u << (M - 1) : kind == 2 ? 1u << (E + M) : full;
-  if (x != x) return (u8)(kind == 2 ? nan : sign << (E + M) | nan);
+  u32 nan = kind == 0 ? (((1u << E) - 1) << M) | 1u << (M - 1) : kind >= 2 ? 1u << (E + M) : full;
+  if (x != x) return (u8)(kind >= 2 ? nan : sign << (E + M) | nan);
   float a = __builtin_fabsf(x);
   if (a == 0) return (u8)(kind == 2 ? 0 : sign << (E + M));
   i32 e = (i32)(apus_bits_f32(a) >> 23) - 127;
@@ -119,7 +119,7 @@ APUS_INLINE u8 apus_f32_f8e8m0(float x) {
   if (x != x || x < 0) return 255;
   if (x == 0) return 0;
   if (x == __builtin_inff()) return 254;
-  u32 u = apus_bits_f32(x), e = u >> 23, r = e + ((u & 0x7fffffu) >= 0x400000u);
+  u32 u = apus_bits_f32(x), e = u >> 23, m = u & 0x7fffffu, r = e + (m > (e ? 0u : 0x400000u));
   return (u8)(r > 254 ? 254 : r);
 }
 #endif

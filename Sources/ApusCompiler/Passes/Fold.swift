@@ -4,8 +4,10 @@ import ApusOps
 
 /// Replaces what is known at build time by constants.
 enum Fold {
-  /// Results beyond this many bytes are folded only when they are no larger than what they are made of.
-  private static let largestGrowth = 1 << 20
+  /// Results of at most this many bytes are folded whatever they are made of.
+  private static let smallByteCount = 1 << 20
+  /// Bytes that all larger results may add to what they are made of: a weight that is a broadcast number is still a weight.
+  private static let growthLimit = 1 << 30
 
   static let pass = Pass("fold", "compute what depends on constants only, and turn shape arithmetic into sizes") {
     (graph, log) throws(BuildError) in
@@ -15,13 +17,14 @@ enum Fold {
   }
 
   private static func constants(_ graph: inout Graph) throws(BuildError) {
+    var growth = growthLimit
     for id in graph.order {
       let node = graph[id]
       guard node.op.isPure, node.op.bodies.isEmpty, !node.outputs.isEmpty, node.op.boundSymbols.isEmpty else {
         continue
       }
       let inputs = node.inputs.compactMap { graph[$0].constant }
-      guard inputs.count == node.inputs.count, isWorthFolding(node, inputs, graph) else { continue }
+      guard inputs.count == node.inputs.count, isWorthFolding(node, inputs, graph, &growth) else { continue }
       guard let results = try? node.op.reference(inputs.map { .tensor($0) }) else { continue }
       for (output, result) in zip(node.outputs, results) {
         guard let tensor = result.tensor, graph.type(output) == .tensor(tensor.type) else { continue }
@@ -31,24 +34,32 @@ enum Fold {
     drop(&graph)
   }
 
-  private static func isWorthFolding(_ node: Node, _ inputs: [HostTensor], _ graph: Graph) -> Bool {
+  private static func isWorthFolding(
+    _ node: Node, _ inputs: [HostTensor], _ graph: Graph, _ growth: inout Int
+  ) -> Bool {
     var bytes = 0
     for output in node.outputs {
       guard let type = graph.type(output).tensor, let count = type.elementCount.constantValue else { return false }
       if type.dtype == .string { return false }
-      bytes += saturatingMultiply(count, type.dtype.byteCount)
+      bytes = saturatingAdd(bytes, saturatingMultiply(count, type.dtype.byteCount))
     }
-    return bytes <= largestGrowth || bytes <= inputs.reduce(0) { $0 + $1.byteCount }
+    let added = bytes - inputs.reduce(0) { $0 + $1.byteCount }
+    if bytes <= smallByteCount || added <= 0 { return true }
+    if added > growth { return false }
+    growth -= added
+    return true
   }
 
   /// Values whose elements are known sizes are constants, or are made by one `sizes` node.
   private static func sizes(_ graph: inout Graph) {
     let order = graph.order
+    // What sets symbols when it runs cannot be made from them.
+    let binding = Set(order.flatMap { graph[$0].op.boundSymbols.isEmpty ? [] : graph[$0].inputs })
     graph.order = []
     for id in order {
       let node = graph[id]
       let isKnown = !node.outputs.isEmpty && node.outputs.allSatisfy { graph[$0].dims != nil } && node.op.isPure
-      guard isKnown, node.op.name != "sizes" else {
+      guard isKnown, node.op.name != "sizes", !node.outputs.contains(where: binding.contains) else {
         graph.order.append(id)
         continue
       }
