@@ -3,7 +3,7 @@ public enum Spelling {
   /// The candidate nearest to `word`, if it differs by few enough letters to be a slip.
   public static func nearest(to word: String, in candidates: some Sequence<String>) -> String? {
     let letters = Array(word.lowercased())
-    let limit = max(1, letters.count / 3)
+    let limit = letters.count < 3 ? 0 : max(1, letters.count / 3)
     var best: (name: String, distance: Int)?
     for candidate in candidates {
       let distance = distance(letters, Array(candidate.lowercased()))

@@ -70,3 +70,14 @@ import Testing
     #expect(error?.problems.map(\.code) == ["APUS-C-0011", "APUS-C-0013", "APUS-C-0010"])
   }
 }
+
+@Suite struct SpellingTests {
+  @Test func slipsAreRecognised() {
+    #expect(Spelling.nearest(to: "imgaes", in: ["image", "images", "labels"]) == "images")
+    #expect(Spelling.nearest(to: "IMAGES", in: ["images"]) == "images")
+    #expect(Spelling.nearest(to: "pixels", in: ["images", "labels"]) == nil)
+    #expect(Spelling.nearest(to: "y", in: ["x", "z"]) == nil)
+    #expect(Spelling.hint(for: "y", in: ["x", "z"]) == "Known: x, z.")
+    #expect(Spelling.hint(for: "y", in: []) == "There are none.")
+  }
+}
