@@ -13,8 +13,8 @@ BUILD := swift build -c release -Xswiftc -enable-testing
 STATIC := .build-static
 
 DEMO_MODELS := ppocr4_det ppocr4_rec magika
-# Real models that are compared with onnxruntime, by Tools/fetch-models; `make models MODELS=all` takes all that are there.
-MODELS ?= ppocr4_det,ppocr4_rec,ppocr_cls,magika,nudenet,silero_vad,silero_vad_openvino_16k,light_resnet50,light_squeezenet
+# Real models that are compared with onnxruntime: `make models MODELS=magika,nudenet` narrows it to some.
+MODELS ?=
 
 comma := ,
 step = @printf '\n== %s\n' "$(1)"
@@ -81,9 +81,9 @@ conformance: ## Run the ONNX test cases and compare the counts with those on rec
 
 models: ## Compare real models with onnxruntime
 	$(call step,real models against onnxruntime)
-	Tools/fetch-models
+	Tools/fetch-models --with-weighted
 	Tools/make-references
-	Tools/check-models $(APUS) $(if $(filter-out all,$(MODELS)),--only $(MODELS))
+	Tools/check-models $(APUS) $(if $(MODELS),--only $(MODELS))
 
 docs: build-tests ## Write docs/generated anew
 	APUS_WRITE_DOCS=1 swift test -c release --skip-build --filter GeneratedDocsTests

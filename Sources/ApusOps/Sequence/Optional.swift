@@ -102,7 +102,7 @@ package struct OptionalGetElement: Operation {
   }
 
   package func reference(_ x: [HostValue]) throws(EvaluationError) -> [HostValue] {
-    guard case .optional(let held, _) = x[0], let held else {
+    guard case .optional(let held, _)? = x.first, let held else {
       throw evaluationError("APUS-V-0209", "the optional holds no value")
     }
     if held.tensor != nil { try checkShape(held, shape) }
