@@ -72,7 +72,7 @@ import Testing
         ran += 1
       }
     }
-    #expect(ran > 0)
+    #expect(ran > 0 || SampleTests.samples(name).isEmpty)
   }
 
   private func attempt(_ op: any ApusGraph.Operation, _ types: [ValueType]) {
