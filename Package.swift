@@ -102,6 +102,14 @@ let package = Package(
         "Apus", "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler", "ApusCPUTarget",
         "TestSupport",
       ]),
-    tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
+    tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusTesting"]),
+    tests(
+      "ApusCompilerTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusCompiler", "ApusTesting"]),
+    tests(
+      "ApusCPUTargetTests",
+      [
+        "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "ApusCPUTarget",
+        "ApusCPUDevice", "ApusTesting",
+      ]),
   ]
 )

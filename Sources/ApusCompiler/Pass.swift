@@ -26,4 +26,7 @@ package struct Pass: Sendable {
     Bodies.pass,
     CommonSubexpressions.pass,
   ]
+
+  /// All rules that passes apply.
+  package static let rules: [Rule] = Simplify.rules + Layout.rules
 }

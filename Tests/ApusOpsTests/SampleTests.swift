@@ -2,6 +2,7 @@ import ApusCore
 import ApusGraph
 import ApusKernel
 import ApusOps
+import ApusTesting
 import Testing
 
 /// Every sample of every operation: inference, reference, lowered form, known sizes and text agree.

@@ -6,6 +6,8 @@ import ApusOps
 enum Layout {
   private static let windowed = ["conv", "conv_transpose", "max_pool", "average_pool", "lp_pool"]
 
+  static let rules: [Rule] = [channelsLast.rule, sink]
+
   static let pass = Pass("layout", "compute convolutions and pooling with channels last") {
     (graph, log) throws(BuildError) in
     let hasAnchor = graph.order.contains { id in
@@ -36,7 +38,28 @@ enum Layout {
       return node.inputs.count == 1 || graph[node.inputs[1]].constant != nil
     }
 
-    static let rule = Rule("layout.channels-last", roots: windowed) { rewriting, node in
+    static let rule = Rule(
+      "layout.channels-last", roots: windowed,
+      fires: [
+        "graph(%x: f32[N, 4, 5, 6]) -> (%y) symbols(N: 0...3) { %w = constant f32[6, 2, 3, 2] random(1) "
+          + "%y = conv(%x, %w) {strides: [1, 2], pads_begin: [1, 0], pads_end: [1, 1], dilations: [1, 1], groups: 2, "
+          + "layout: \"nchw\"} }",
+        "graph(%x: f32[1, 4, 5]) -> (%y) { %w = constant f32[4, 2, 3] random(1) "
+          + "%y = conv_transpose(%x, %w) {strides: [2], pads_begin: [1], pads_end: [0], dilations: [1], "
+          + "output_padding: [1], groups: 2, layout: \"nchw\"} }",
+        "graph(%x: f32[1, 3, 5, 5]) -> (%y) { %y = max_pool(%x) {kernel: [2, 2], strides: [2, 1], pads_begin: [0, 1], "
+          + "pads_end: [0, 0], dilations: [1, 1], ceil_mode: true, count_include_pad: false, p: 2, layout: \"nchw\"} }",
+      ],
+      skips: [
+        "graph(%x: f32[1, 4, 5], %w: f32[4, 4, 3]) -> (%y) { %y = conv(%x, %w) {strides: [1], pads_begin: [1], "
+          + "pads_end: [0], dilations: [1], groups: 1, layout: \"nchw\"} }",
+        "graph(%x: f32[1, 5, 4]) -> (%y) { %w = constant f32[4, 3, 4] random(1) %y = conv(%x, %w) {strides: [1], "
+          + "pads_begin: [1], pads_end: [0], dilations: [1], groups: 1, layout: \"nhwc\"} }",
+        "graph(%x: f32[1, 4, 5, 5, 5]) -> (%y) { %w = constant f32[4, 4, 1, 1, 1] random(1) %y = conv(%x, %w) "
+          + "{strides: [1, 1, 1], pads_begin: [0, 0, 0], pads_end: [0, 0, 0], dilations: [1, 1, 1], groups: 1, "
+          + "layout: \"nchw\"} }",
+      ]
+    ) { rewriting, node in
       guard accepts(node, rewriting.graph), let x = rewriting.type(node.inputs[0]),
         let y = rewriting.type(node.outputs[0])
       else { return nil }
@@ -91,7 +114,31 @@ enum Layout {
   // MARK: Sinking transposes
 
   /// f(transpose(x), …) = transpose(f(x, …)): transposes move towards the outputs until they meet their inverse.
-  static let sink = Rule("layout.sink-transpose", roots: Permutable.names) { rewriting, node in
+  static let sink = Rule(
+    "layout.sink-transpose", roots: Permutable.names,
+    fires: [
+      "graph(%x: f32[2, 3, N]) -> (%z) symbols(N: 2...5) { %t = transpose(%x) {perm: [2, 0, 1]} %z = relu(%t) }",
+      "graph(%x: f32[2, 3, 4]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} %b = constant f32[3] random(1) "
+        + "%a = add(%t, %b) %z = mul(%a, %t) }",
+      "graph(%x: f32[2, 3, 4], %u: f32[2, 3, 4], %c: bool[1, 3]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%v = transpose(%u) {perm: [2, 0, 1]} %z = where(%c, %t, %v) }",
+      "graph(%x: f32[2, 3, 4]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%z = reduce_sum(%t) {axes: [0, 2], keep_dims: true} }",
+      "graph(%x: f32[2, 3, 4], %u: f32[2, 3, 1]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%v = transpose(%u) {perm: [2, 0, 1]} %z = concat(%t, %v) {axis: 0} }",
+      "graph(%x: f32[2, 3, 4]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} %z = softmax(%t) {axis: -1} }",
+      "graph(%x: f32[2, 3, 5]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%z = slice(%t) {starts: [4, 0, 1], sizes: [2, 2, 1], steps: [-2, 1, 1]} }",
+      "graph(%x: f32[2, 3, 5]) -> (%z) { %c = constant f32[] {7} %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%z = pad(%t, %c) {before: [1, 0, 2], after: [0, 3, 0], mode: \"constant\"} }",
+    ],
+    skips: [
+      "graph(%x: f32[2, 3, 4], %u: f32[4, 2, 3]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} %z = add(%t, %u) }",
+      "graph(%x: f32[2, 3, 4]) -> (%z) { %t = transpose(%x) {perm: [2, 0, 1]} "
+        + "%z = reduce_sum(%t) {axes: [0], keep_dims: false} }",
+      "graph(%x: f32[4], %u: f32[2, 4]) -> (%z) { %t = transpose(%x) {perm: [0]} %z = add(%t, %u) }",
+    ]
+  ) { rewriting, node in
     let ranks = node.inputs.map { rewriting.type($0)?.rank }
     guard let rank = rewriting.type(node.outputs[0])?.rank else { return nil }
     // The permutation to move through: of the first operand that is a transpose of full rank.

@@ -23,7 +23,19 @@ enum Simplify {
 
   static let neutralElement = Rule(
     "elementwise.remove-neutral", roots: ["add", "sub", "mul", "div", "pow"],
-    fires: ["graph(%x: f32[4]) -> (%y) { %c = constant f32[] {0}  %y = add(%x, %c) }"]
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {0} %y = add(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[4] {1, 1, 1, 1} %y = mul(%c, %x) }",
+      "graph(%x: i32[N, 3]) -> (%y) symbols(N: 0...9) { %c = constant i32[1, 1] {1} %y = div(%x, %c) }",
+      "graph(%x: f32[4]) -> (%z) { %o = constant f32[] {1} %n = constant f32[] {0} %y = pow(%x, %o)"
+        + " %z = sub(%y, %n) }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[2, 4] {0, 0, 0, 0, 0, 0, 0, 0} %y = add(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {0} %y = sub(%c, %x) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {1} %y = div(%c, %x) }",
+      "graph(%x: f32[2]) -> (%y) { %c = constant f32[2] {1, 0} %y = mul(%x, %c) }",
+    ]
   ) { graph, node in
     let isProduct = ["mul", "div", "pow"].contains(node.op.name)
     let neutral = isProduct ? 1.0 : 0.0
@@ -36,7 +48,21 @@ enum Simplify {
     return nil
   }
 
-  static let powerOfTwo = Rule("elementwise.square", roots: ["pow"]) { graph, node in
+  static let powerOfTwo = Rule(
+    "elementwise.square", roots: ["pow"],
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {2} %y = pow(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant i64[1] {2} %y = pow(%x, %c) }",
+      "graph(%x: f32[4]) -> (%z) { %c = constant f32[] {0.5} %r = constant f32[] {-1} %y = pow(%x, %c)"
+        + " %z = pow(%y, %r) }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {3} %y = pow(%x, %c) }",
+      "graph(%x: i32[4]) -> (%y) { %c = constant i32[] {2} %y = pow(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[1, 1] {2} %y = pow(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {2} %y = pow(%c, %x) }",
+    ]
+  ) { graph, node in
     guard graph.type(node.inputs[0])?.dtype.isFloat ?? false, graph.type(node.inputs[0]) == graph.type(node.outputs[0])
     else { return nil }
     switch graph.scalar(node.inputs[1]) {
@@ -47,7 +73,19 @@ enum Simplify {
     }
   }
 
-  static let divisionByConstant = Rule("elementwise.divide-by-power-of-two", roots: ["div"]) { graph, node in
+  static let divisionByConstant = Rule(
+    "elementwise.divide-by-power-of-two", roots: ["div"],
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {8} %y = div(%x, %c) }",
+      "graph(%x: f64[4]) -> (%y) { %c = constant f64[4] {-0.5, -0.5, -0.5, -0.5} %y = div(%x, %c) }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {3} %y = div(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {0} %y = div(%x, %c) }",
+      "graph(%x: i32[4]) -> (%y) { %c = constant i32[] {2} %y = div(%x, %c) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[1, 4] {2, 2, 2, 2} %y = div(%x, %c) }",
+    ]
+  ) { graph, node in
     guard let type = graph.type(node.inputs[1]), type.dtype == .f32 || type.dtype == .f64,
       let divisor = graph.scalar(node.inputs[1]), divisor.isFinite, divisor != 0,
       divisor.significand == 1, abs(divisor.exponent) < 100
@@ -57,7 +95,17 @@ enum Simplify {
     return product
   }
 
-  static let silu = Rule("elementwise.raise-silu", roots: ["mul"]) { graph, node in
+  static let silu = Rule(
+    "elementwise.raise-silu", roots: ["mul"],
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %s = sigmoid(%x) %y = mul(%x, %s) }",
+      "graph(%x: f32[N]) -> (%y) symbols(N: 0...9) { %s = sigmoid(%x) %y = mul(%s, %x) }",
+    ],
+    skips: [
+      "graph(%x: f32[4], %z: f32[4]) -> (%y) { %s = sigmoid(%z) %y = mul(%x, %s) }",
+      "graph(%x: f32[4]) -> (%y, %s) { %s = sigmoid(%x) %y = mul(%x, %s) }",
+    ]
+  ) { graph, node in
     for position in [0, 1] {
       let other = node.inputs[1 - position]
       if let sigmoid = graph.producer(node.inputs[position], "sigmoid"), sigmoid.inputs == [other],
@@ -70,7 +118,25 @@ enum Simplify {
   }
 
   /// 0.5·x·(1 + erf(x/√2)), in the orders that exporters write it.
-  static let gelu = Rule("elementwise.raise-gelu", roots: ["mul"]) { graph, node in
+  static let gelu = Rule(
+    "elementwise.raise-gelu", roots: ["mul"],
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %r = constant f32[] {1.41421356} %o = constant f32[] {1}"
+        + " %h = constant f32[] {0.5} %d = div(%x, %r) %e = erf(%d) %a = add(%e, %o) %m = mul(%x, %a)"
+        + " %y = mul(%m, %h) }",
+      "graph(%x: f32[4]) -> (%y) { %r = constant f32[] {0.70710678} %o = constant f32[] {1}"
+        + " %h = constant f32[] {0.5} %d = mul(%x, %r) %e = erf(%d) %a = add(%o, %e) %m = mul(%h, %x)"
+        + " %y = mul(%m, %a) }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%y) { %r = constant f32[] {1.5} %o = constant f32[] {1}"
+        + " %h = constant f32[] {0.5} %d = div(%x, %r) %e = erf(%d) %a = add(%e, %o) %m = mul(%x, %a)"
+        + " %y = mul(%m, %h) }",
+      "graph(%x: f32[4], %z: f32[4]) -> (%y) { %r = constant f32[] {1.41421356} %o = constant f32[] {1}"
+        + " %h = constant f32[] {0.5} %d = div(%x, %r) %e = erf(%d) %a = add(%e, %o) %m = mul(%z, %a)"
+        + " %y = mul(%m, %h) }",
+    ]
+  ) { graph, node in
     func close(_ value: Double?, _ wanted: Double) -> Bool { value.map { abs($0 - wanted) < 1e-5 * wanted } ?? false }
     /// x when `value` is 1 + erf(x/√2).
     func inner(_ value: ValueID) -> ValueID? {
@@ -101,7 +167,23 @@ enum Simplify {
   }
 
   /// mean(x²) − mean(x)² = mean((x − mean(x))²), which does not cancel.
-  static let stableVariance = Rule("normalization.stable-variance", roots: ["sub"]) { graph, node in
+  static let stableVariance = Rule(
+    "normalization.stable-variance", roots: ["sub"],
+    fires: [
+      "graph(%x: f32[N, 7]) -> (%y) symbols(N: 1...5) { %m = reduce_mean(%x) {axes: [1], keep_dims: true}"
+        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %v = reduce_mean(%xx) {axes: [1], keep_dims: true} %y = sub(%v, %mm) }",
+      "graph(%x: f32[3, 4]) -> (%y) { %c = constant f32[] {0.25} %m = reduce_mean(%x) {axes: [1], keep_dims: false}"
+        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %s = reduce_sum(%xx) {axes: [1], keep_dims: false}"
+        + " %v = mul(%s, %c) %y = sub(%v, %mm) }",
+    ],
+    skips: [
+      "graph(%x: f32[3, 3]) -> (%y) { %m = reduce_mean(%x) {axes: [0], keep_dims: false}"
+        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %v = reduce_mean(%xx) {axes: [1], keep_dims: false} %y = sub(%v, %mm) }",
+      "graph(%x: f32[3, 4]) -> (%y) { %c = constant f32[] {0.5} %m = reduce_mean(%x) {axes: [1], keep_dims: false}"
+        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %s = reduce_sum(%xx) {axes: [1], keep_dims: false}"
+        + " %v = mul(%s, %c) %y = sub(%v, %mm) }",
+    ]
+  ) { graph, node in
     guard let square = graph.producer(node.inputs[1], "mul"), square.inputs[0] == square.inputs[1],
       let (squares, axes, keeps) = mean(graph, node.inputs[0]), let product = graph.producer(squares, "mul"),
       product.inputs[0] == product.inputs[1],
@@ -138,7 +220,19 @@ enum Simplify {
   }
 
   /// (x + b)·c = x·c + b·c for constants, which lets the scale move on into weights.
-  static let shiftThenScale = Rule("elementwise.scale-before-shift", roots: ["mul"]) { graph, node in
+  static let shiftThenScale = Rule(
+    "elementwise.scale-before-shift", roots: ["mul"],
+    fires: [
+      "graph(%x: f32[2, 3]) -> (%y) { %w = constant f32[3, 4] random(1) %b = constant f32[4] random(2)"
+        + " %s = constant f32[4] random(3) %m = matmul(%x, %w) %a = add(%m, %b) %y = mul(%a, %s) }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 4]) -> (%y) { %b = constant f32[4] random(2) %s = constant f32[4] random(3)"
+        + " %a = add(%x, %b) %y = mul(%a, %s) }",
+      "graph(%x: f32[2, 3]) -> (%y, %a) { %w = constant f32[3, 4] random(1) %b = constant f32[4] random(2)"
+        + " %s = constant f32[4] random(3) %m = matmul(%x, %w) %a = add(%m, %b) %y = mul(%a, %s) }",
+    ]
+  ) { graph, node in
     for position in [0, 1] {
       guard let sum = graph.producer(node.inputs[position], "add"), graph.isUsedOnce(node.inputs[position]),
         let scale = graph.constant(node.inputs[1 - position]), scale.dtype.isFloat
@@ -159,7 +253,31 @@ enum Simplify {
   }
 
   /// conv(x, w)·c = conv(x, w·c) for a constant per output channel; matmul the same.
-  static let scaledContraction = Rule("contraction.scale-weights", roots: ["mul"]) { graph, node in
+  static let scaledContraction = Rule(
+    "contraction.scale-weights", roots: ["mul"],
+    fires: [
+      "graph(%x: f32[N, 3]) -> (%y) symbols(N: 0...9) { %w = constant f32[3, 4] random(1)"
+        + " %s = constant f32[1, 4] random(3) %m = matmul(%x, %w) %y = mul(%m, %s) }",
+      "graph(%x: f32[3]) -> (%y) { %w = constant f32[3, 4] random(1) %s = constant f32[] {3}"
+        + " %m = matmul(%x, %w) %y = mul(%s, %m) }",
+      "graph(%x: f32[1, 4, 5, 5]) -> (%y) { %w = constant f32[6, 2, 3, 3] random(1)"
+        + " %s = constant f32[6, 1, 1] random(3)"
+        + " %m = conv(%x, %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 2, layout: \"nchw\"}"
+        + " %y = mul(%m, %s) }",
+    ],
+    skips: [
+      "graph(%x: f32[4, 3]) -> (%y) { %w = constant f32[3, 4] random(1) %s = constant f32[4, 1] random(3)"
+        + " %m = matmul(%x, %w) %y = mul(%m, %s) }",
+      "graph(%x: f32[2, 3]) -> (%y) { %w = constant f32[3, 4] random(1)"
+        + " %s = constant f32[1, 1, 4] random(3) %m = matmul(%x, %w) %y = mul(%m, %s) }",
+      "graph(%x: f32[2, 3], %w: f32[3, 4]) -> (%y) { %s = constant f32[4] random(3) %m = matmul(%x, %w)"
+        + " %y = mul(%m, %s) }",
+      "graph(%x: f32[1, 2, 3, 3]) -> (%y) { %w = constant f32[3, 2, 1, 1] random(1)"
+        + " %s = constant f32[3] random(3)"
+        + " %m = conv(%x, %w) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: \"nchw\"}"
+        + " %y = mul(%m, %s) }",
+    ]
+  ) { graph, node in
     for position in [0, 1] {
       let product = node.inputs[position]
       guard isContraction(graph, product), let scale = graph.constant(node.inputs[1 - position]),
@@ -203,20 +321,46 @@ enum Simplify {
 
   // MARK: Movement
 
-  static let doubleTranspose = Rule("movement.compose-transposes", roots: ["transpose"]) { graph, node in
+  static let doubleTranspose = Rule(
+    "movement.compose-transposes", roots: ["transpose"],
+    fires: [
+      "graph(%x: f32[2, N, 4]) -> (%z) symbols(N: 0...5) { %y = transpose(%x) {perm: [1, 2, 0]}"
+        + " %z = transpose(%y) {perm: [0, 2, 1]} }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 3]) -> (%z) { %y = exp(%x) %z = transpose(%y) {perm: [1, 0]} }"
+    ]
+  ) { graph, node in
     guard let inner = graph.producer(node.inputs[0], "transpose"), let outerPerm = try? node.op.attributes.ints("perm"),
       let innerPerm = try? inner.op.attributes.ints("perm")
     else { return nil }
     return graph.add("transpose", inner.inputs, ["perm": .ints(outerPerm.map { innerPerm[$0] })])
   }
 
-  static let identityTranspose = Rule("movement.remove-transpose", roots: ["transpose"]) { _, node in
+  static let identityTranspose = Rule(
+    "movement.remove-transpose", roots: ["transpose"],
+    fires: [
+      "graph(%x: f32[2, 3]) -> (%z) { %y = exp(%x) %z = transpose(%y) {perm: [0, 1]} }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 2]) -> (%z) { %y = exp(%x) %z = transpose(%y) {perm: [1, 0]} }"
+    ]
+  ) { _, node in
     guard let perm = try? node.op.attributes.ints("perm"), perm == Array(perm.indices) else { return nil }
     return node.inputs[0]
   }
 
   /// A transpose that only moves dims of size 1 keeps the bytes.
-  static let transposeAsReshape = Rule("movement.transpose-is-reshape", roots: ["transpose"]) { graph, node in
+  static let transposeAsReshape = Rule(
+    "movement.transpose-is-reshape", roots: ["transpose"],
+    fires: [
+      "graph(%x: f32[2, 1, N]) -> (%z) symbols(N: 0...5) { %z = transpose(%x) {perm: [1, 0, 2]} }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 1, 3]) -> (%z) { %z = transpose(%x) {perm: [2, 1, 0]} }",
+      "graph(%x: f32[2, N]) -> (%z) symbols(N: 1...5) { %z = transpose(%x) {perm: [1, 0]} }",
+    ]
+  ) { graph, node in
     guard let perm = try? node.op.attributes.ints("perm"), let x = graph.type(node.inputs[0]),
       let y = graph.type(node.outputs[0])
     else { return nil }
@@ -224,23 +368,60 @@ enum Simplify {
     return moved == moved.sorted() ? graph.add("reshape", node.inputs, ["shape": .dims(y.shape)]) : nil
   }
 
-  static let doubleReshape = Rule("movement.compose-reshapes", roots: ["reshape"]) { graph, node in
+  static let doubleReshape = Rule(
+    "movement.compose-reshapes", roots: ["reshape"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = reshape(%x) {shape: [4*N]}"
+        + " %z = reshape(%y) {shape: [2*N, 2]} }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 4]) -> (%z) { %y = transpose(%x) {perm: [1, 0]} %z = reshape(%y) {shape: [8]} }"
+    ]
+  ) { graph, node in
     guard let inner = graph.producer(node.inputs[0], "reshape") else { return nil }
     return graph.add(node.op, inner.inputs)
   }
 
-  static let identityReshape = Rule("movement.remove-same-shape", roots: ["reshape"]) { graph, node in
+  static let identityReshape = Rule(
+    "movement.remove-same-shape", roots: ["reshape"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x) %z = reshape(%y) {shape: [N, 4]} }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 4]) -> (%z) { %z = reshape(%x) {shape: [4, 2]} }"
+    ]
+  ) { graph, node in
     graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
   }
 
-  static let identityBroadcast = Rule("movement.remove-broadcast", roots: ["broadcast_to", "tile"]) { graph, node in
+  static let identityBroadcast = Rule(
+    "movement.remove-broadcast", roots: ["broadcast_to", "tile"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x) %z = broadcast_to(%y) {shape: [N, 4]} }",
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x) %z = tile(%y) {repeats: [1, 1]} }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%z) { %z = broadcast_to(%x) {shape: [1, 4]} }",
+      "graph(%x: f32[N]) -> (%z) symbols(N: 0...5) { %z = tile(%x) {repeats: [N]} }",
+    ]
+  ) { graph, node in
     graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
   }
 
   /// An element-wise operation broadcasts its operands itself.
   static let broadcastOfScalarOperand = Rule(
     "elementwise.drop-broadcast",
-    roots: ["add", "sub", "mul", "div", "min", "max", "equal", "less", "greater", "and", "or"]
+    roots: ["add", "sub", "mul", "div", "min", "max", "equal", "less", "greater", "and", "or"],
+    fires: [
+      "graph(%x: f32[N, 4], %b: f32[4]) -> (%z) symbols(N: 0...5) { %y = broadcast_to(%b) {shape: [N, 4]}"
+        + " %z = add(%y, %x) }",
+      "graph(%x: f32[3, 4], %b: f32[1, 1]) -> (%z) { %y = broadcast_to(%b) {shape: [3, 4]} %z = less(%x, %y) }",
+    ],
+    skips: [
+      "graph(%x: f32[], %b: f32[4]) -> (%z) { %y = broadcast_to(%b) {shape: [3, 4]} %z = add(%y, %x) }",
+      "graph(%x: f32[N, 4], %b: f32[4]) -> (%z) symbols(N: 1...5) { %y = broadcast_to(%b) {shape: [3, 4]}"
+        + " %z = add(%y, %x) }",
+    ]
   ) { graph, node in
     for position in [0, 1] {
       guard let broadcast = graph.producer(node.inputs[position], "broadcast_to") else { continue }
@@ -251,25 +432,61 @@ enum Simplify {
     return nil
   }
 
-  static let identitySlice = Rule("movement.remove-slice", roots: ["slice"]) { graph, node in
+  static let identitySlice = Rule(
+    "movement.remove-slice", roots: ["slice"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x)"
+        + " %z = slice(%y) {starts: [0, 0], sizes: [N, 4], steps: [1, 1]} }"
+    ],
+    skips: [
+      "graph(%x: f32[3, 4]) -> (%z) { %z = slice(%x) {starts: [0, 3], sizes: [3, 4], steps: [1, -1]} }",
+      "graph(%x: f32[3, 4]) -> (%z) { %z = slice(%x) {starts: [0, 0], sizes: [3, 3], steps: [1, 1]} }",
+    ]
+  ) { graph, node in
     guard let steps = try? node.op.attributes.ints("steps"), steps.allSatisfy({ $0 == 1 }),
       let starts = try? node.op.attributes.dims("starts"), starts.allSatisfy({ $0 == 0 })
     else { return nil }
     return graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
   }
 
-  static let identityPad = Rule("movement.remove-pad", roots: ["pad"]) { graph, node in
+  static let identityPad = Rule(
+    "movement.remove-pad", roots: ["pad"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %c = constant f32[] {7} %y = exp(%x)"
+        + " %z = pad(%y, %c) {before: [0, 0], after: [0, 0], mode: \"constant\"} }"
+    ],
+    skips: [
+      "graph(%x: f32[3, 4]) -> (%z) { %c = constant f32[] {7}"
+        + " %z = pad(%x, %c) {before: [0, 1], after: [0, 0], mode: \"constant\"} }"
+    ]
+  ) { graph, node in
     guard let before = try? node.op.attributes.dims("before"), let after = try? node.op.attributes.dims("after"),
       (before + after).allSatisfy({ $0 == 0 })
     else { return nil }
     return node.inputs[0]
   }
 
-  static let singleConcat = Rule("movement.remove-concat", roots: ["concat"]) { _, node in
+  static let singleConcat = Rule(
+    "movement.remove-concat", roots: ["concat"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x) %z = concat(%y) {axis: 1} }"
+    ],
+    skips: [
+      "graph(%x: f32[3, 4]) -> (%z) { %z = concat(%x, %x) {axis: 1} }"
+    ]
+  ) { _, node in
     node.inputs.count == 1 ? node.inputs[0] : nil
   }
 
-  static let identityCast = Rule("elementwise.remove-cast", roots: ["cast"]) { graph, node in
+  static let identityCast = Rule(
+    "elementwise.remove-cast", roots: ["cast"],
+    fires: [
+      "graph(%x: f32[N, 4]) -> (%z) symbols(N: 0...5) { %y = exp(%x) %z = cast(%y) {to: f32, saturate: true} }"
+    ],
+    skips: [
+      "graph(%x: f32[3, 4]) -> (%z) { %z = cast(%x) {to: f16, saturate: true} }"
+    ]
+  ) { graph, node in
     graph.type(node.inputs[0]) == graph.type(node.outputs[0]) ? node.inputs[0] : nil
   }
 }

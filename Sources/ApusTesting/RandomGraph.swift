@@ -1,0 +1,285 @@
+package import ApusCore
+package import ApusGraph
+import ApusOps
+
+/// Makes up small graphs of element-wise, movement, reduction and product operations over symbolic sizes.
+///
+/// Graphs of odd seeds compute in i32, exactly and with every discontinuous function; those of even seeds in f32 with
+/// functions whose errors stay small.
+package struct RandomGraph {
+  private var graph: Graph
+  private var generator: RandomTensor.Generator
+  private let seed: UInt64
+  private let dtype: DType
+  /// Values that later nodes may use.
+  private var pool: [ValueID] = []
+
+  /// Appends a graph to others, of which it is independent; its symbols, inputs and outputs are named by the seed.
+  package static func append(seed: UInt64, to graph: inout Graph) {
+    var random = RandomGraph(graph, seed)
+    random.fill()
+    graph = random.graph
+  }
+
+  package static func make(seed: UInt64) -> Graph {
+    var graph = Graph()
+    append(seed: seed, to: &graph)
+    return graph
+  }
+
+  private init(_ graph: Graph, _ seed: UInt64) {
+    self.graph = graph
+    self.seed = seed
+    generator = RandomTensor.Generator(seed: seed &* 7919 &+ 13)
+    dtype = seed % 2 == 0 ? .f32 : .i32
+  }
+
+  // MARK: Choosing
+
+  private mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
+  private mutating func chance(_ percent: Int) -> Bool { number(0...99) < percent }
+  private mutating func choose<Element>(_ elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
+
+  private mutating func dim() -> Dim {
+    switch number(0...9) {
+    case 0: Dim(Symbol("A\(seed)", Interval(1, 7)))
+    case 1: Dim(Symbol("B\(seed)", Interval(1, 5)))
+    case 2: Dim(Symbol("Z\(seed)", Interval(0, 4)))
+    case 3: 1
+    default: Dim(number(2...7))
+    }
+  }
+
+  private func shape(_ value: ValueID) -> Shape { graph.tensorType(value).shape }
+
+  private func isSmall(_ shape: Shape) -> Bool {
+    shape.count <= 5 && Dim.product(shape).evaluate { _ in 6 } ?? .max <= 5000
+  }
+
+  // MARK: Building
+
+  private mutating func fill() {
+    for index in 0..<number(1...3) {
+      let shape = (0..<number(1...4)).map { _ in dim() }
+      pool.append(graph.addInput("g\(seed)_x\(index)", .tensor(TensorType(dtype, shape))))
+    }
+    let first = pool.count
+    let target = first + number(3...8)
+    for _ in 0..<60 where pool.count < target {
+      // The newest value is used most, so that chains form.
+      let x = chance(60) ? pool[pool.count - 1] : choose(pool)
+      if let y = step(x), isSmall(shape(y)) { pool.append(y) }
+    }
+    for index in pool.indices where index == pool.count - 1 || (index >= first && chance(15)) {
+      graph.outputs.append(pool[index])
+      graph.outputNames.append("g\(seed)_y\(index)")
+    }
+  }
+
+  /// Adds a node; nil when its operands do not suit it.
+  private mutating func add(_ name: String, _ inputs: [ValueID], _ attributes: Attributes = [:]) -> ValueID? {
+    guard let op = try? Catalogue.standard.make(name, attributes) else { return nil }
+    return try? graph.add(op, inputs).first
+  }
+
+  private mutating func step(_ x: ValueID) -> ValueID? {
+    switch number(0...19) {
+    case 0...3: unary(x)
+    case 4...8: binary(x)
+    case 9, 10: reduction(x)
+    case 11: transposed(x)
+    case 12: reshaped(x)
+    case 13: sliced(x)
+    case 14: padded(x)
+    case 15: joined(x)
+    case 16: repeated(x)
+    case 17: indexed(x)
+    case 18: running(x)
+    default: product(x)
+    }
+  }
+
+  private mutating func unary(_ x: ValueID) -> ValueID? {
+    if dtype == .i32 {
+      if chance(20) { return add("cast", [x], ["to": .dtype(choose([.i8, .u8, .i64, .bool])), "saturate": .bool(true)]).flatMap(back) }
+      return add(choose(["neg", "abs", "sign", "relu", "bit_not"]), [x])
+    }
+    return add(
+      choose([
+        "neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu", "erf", "softplus", "hard_swish", "softsign", "mish", "sin",
+        "gelu_tanh",
+      ]), [x])
+  }
+
+  /// A value of another type brought back to the graph's.
+  private mutating func back(_ x: ValueID) -> ValueID? {
+    add("cast", [x], ["to": .dtype(dtype), "saturate": .bool(true)])
+  }
+
+  /// A value whose shape surely broadcasts with that of `x`.
+  private mutating func partner(_ x: ValueID) -> ValueID? {
+    let own = shape(x)
+    let fitting = pool.filter { other in
+      zip(own.reversed(), shape(other).reversed()).allSatisfy { $0 == $1 || $0 == 1 || $1 == 1 }
+    }
+    if !fitting.isEmpty, chance(75) { return choose(fitting) }
+    let rank = number(0...own.count)
+    let sizes = own.suffix(rank).compactMap(\.constantValue)
+    let constantShape = sizes.count == rank ? sizes : []
+    return graph.addConstant(RandomTensor.make(dtype, constantShape, seed: generator.next()))
+  }
+
+  private mutating func binary(_ x: ValueID) -> ValueID? {
+    guard let y = partner(x) else { return nil }
+    let inputs = chance(50) ? [x, y] : [y, x]
+    if chance(20) {
+      guard let condition = add(choose(["less", "equal", "greater_equal"]), inputs) else { return nil }
+      // On f32 the comparison may fall either way for values that nearly agree: both choices must be about the same.
+      if dtype == .f32 { return add("where", [condition, inputs[0], inputs[0]]) }
+      return add("where", [condition] + inputs)
+    }
+    if dtype == .f32 {
+      if chance(30) { return add("mul", inputs).flatMap { add("tanh", [$0]) } }
+      if chance(20) {
+        guard let size = add("softplus", [inputs[1]]), let positive = add("add", [size, one()]) else { return nil }
+        return add("div", [inputs[0], positive])
+      }
+      return add(choose(["add", "sub", "min", "max"]), inputs)
+    }
+    return add(
+      choose(["add", "sub", "mul", "min", "max", "div", "fmod", "floor_mod", "bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"]),
+      inputs)
+  }
+
+  private mutating func one() -> ValueID { graph.addConstant(HostTensor(scalar: 1, dtype)) }
+
+  private mutating func axes(_ rank: Int) -> [Int] {
+    let axes = (0..<rank).filter { _ in chance(50) }
+    return axes.isEmpty && rank > 0 ? [number(0...rank - 1)] : axes
+  }
+
+  private mutating func reduction(_ x: ValueID) -> ValueID? {
+    let rank = shape(x).count
+    if rank == 0 { return nil }
+    if dtype == .f32, chance(25) { return add("softmax", [x], ["axis": .int(number(0...rank - 1))]) }
+    if dtype == .i32, chance(25) {
+      let axis = number(0...rank - 1)
+      if shape(x)[axis].range.contains(0) { return nil }
+      return add(
+        choose(["argmax", "argmin"]), [x],
+        ["axis": .int(axis), "keep_dims": .bool(chance(50)), "select_last": .bool(chance(50))]).flatMap(back)
+    }
+    let kinds = dtype == .f32 ? ["sum", "mean", "max", "min"] : ["sum", "mean", "max", "min", "prod"]
+    let attributes: Attributes = ["axes": .ints(axes(rank)), "keep_dims": .bool(chance(60))]
+    return add("reduce_" + choose(kinds), [x], attributes)
+  }
+
+  private mutating func transposed(_ x: ValueID) -> ValueID? {
+    var perm = Array(shape(x).indices)
+    for index in perm.indices { perm.swapAt(index, number(index...perm.count - 1)) }
+    return add("transpose", [x], ["perm": .ints(perm)])
+  }
+
+  private mutating func reshaped(_ x: ValueID) -> ValueID? {
+    var dims = shape(x)
+    switch number(0...3) {
+    case 0: dims = [Dim.product(dims)]
+    case 1: dims.insert(1, at: number(0...dims.count))
+    case 2:
+      guard dims.count > 1 else { return nil }
+      let at = number(0...dims.count - 2)
+      dims.replaceSubrange(at...at + 1, with: [dims[at] * dims[at + 1]])
+    default:
+      guard let at = dims.indices.first(where: { dims[$0].dividedExactly(by: 2) != nil }),
+        let half = dims[at].dividedExactly(by: 2)
+      else { return nil }
+      dims.replaceSubrange(at...at, with: chance(50) ? [2, half] : [half, 2])
+    }
+    return add("reshape", [x], ["shape": .dims(dims)])
+  }
+
+  private mutating func sliced(_ x: ValueID) -> ValueID? {
+    var starts: [Dim] = []
+    var sizes: [Dim] = []
+    var steps: [Int] = []
+    for dim in shape(x) {
+      if chance(30) {
+        starts.append(dim - 1)
+        sizes.append(dim)
+        steps.append(-1)
+        if dim.range.lower < 1 { return nil }
+      } else if let size = dim.constantValue, size > 1, chance(60) {
+        let step = number(1...2)
+        let start = number(0...size - 1)
+        starts.append(Dim(start))
+        sizes.append(Dim((size - start + step - 1) / step))
+        steps.append(step)
+      } else {
+        starts.append(0)
+        sizes.append(dim)
+        steps.append(1)
+      }
+    }
+    return add("slice", [x], ["starts": .dims(starts), "sizes": .dims(sizes), "steps": .ints(steps)])
+  }
+
+  private mutating func padded(_ x: ValueID) -> ValueID? {
+    let dims = shape(x)
+    let mode = choose(["constant", "constant", "edge", "reflect", "wrap"])
+    if mode != "constant", dims.contains(where: { $0.range.lower < 1 }) { return nil }
+    let before = dims.map { _ in Dim(chance(50) ? number(1...2) : 0) }
+    let after = dims.map { _ in Dim(chance(50) ? number(1...2) : 0) }
+    var inputs = [x]
+    if mode == "constant" { inputs.append(graph.addConstant(HostTensor(scalar: Double(number(-3...3)), dtype))) }
+    return add("pad", inputs, ["before": .dims(before), "after": .dims(after), "mode": .string(mode)])
+  }
+
+  private mutating func joined(_ x: ValueID) -> ValueID? {
+    let rank = shape(x).count
+    if rank == 0 { return nil }
+    let axis = number(0...rank - 1)
+    let fitting = pool.filter { other in
+      shape(other).count == rank && (0..<rank).allSatisfy { $0 == axis || shape(x)[$0] == shape(other)[$0] }
+    }
+    var parts = [x]
+    for _ in 0..<number(1...2) { parts.append(choose(fitting)) }
+    return add("concat", parts, ["axis": .int(axis)])
+  }
+
+  private mutating func repeated(_ x: ValueID) -> ValueID? {
+    if chance(50) { return add("tile", [x], ["repeats": .dims(shape(x).map { _ in Dim(number(1...2)) })]) }
+    let wide = shape(x).map { $0 == 1 && chance(70) ? dim() : $0 }
+    return add("broadcast_to", [x], ["shape": .dims((chance(50) ? [dim()] : []) + wide)])
+  }
+
+  private mutating func indexed(_ x: ValueID) -> ValueID? {
+    let dims = shape(x)
+    guard let axis = dims.indices.filter({ (dims[$0].constantValue ?? 0) > 0 }).randomElement(using: &generator),
+      let size = dims[axis].constantValue
+    else { return nil }
+    let indices = (0..<number(1...4)).map { _ in Int64(number(-size...size - 1)) }
+    let constant = graph.addConstant(HostTensor(.i64, [indices.count], int64s: indices))
+    return add("gather", [x, constant], ["axis": .int(axis)])
+  }
+
+  private mutating func running(_ x: ValueID) -> ValueID? {
+    let rank = shape(x).count
+    if rank == 0 { return nil }
+    return add(
+      dtype == .i32 && chance(30) ? "cumprod" : "cumsum", [x],
+      ["axis": .int(number(0...rank - 1)), "exclusive": .bool(chance(40)), "reverse": .bool(chance(40))])
+  }
+
+  private mutating func product(_ x: ValueID) -> ValueID? {
+    guard shape(x).count >= 2, let depth = shape(x).last else { return nil }
+    let fitting = pool.filter { shape($0).count >= 2 && shape($0)[shape($0).count - 2] == depth }
+    var right: ValueID?
+    if !fitting.isEmpty, chance(60) {
+      right = choose(fitting)
+    } else if let size = depth.constantValue {
+      right = graph.addConstant(RandomTensor.make(dtype, [size, number(1...9)], seed: generator.next()))
+    }
+    guard let right, let result = add("matmul", [x, right]) else { return nil }
+    return dtype == .f32 ? add("tanh", [result]) : result
+  }
+}
