@@ -103,7 +103,7 @@ enum CDialect {
     switch function {
     case .not: return "(u8)(!\(x))"
     case .bit_not: return "(\(type))(~\(x))"
-    case .neg: return "(\(type))(-\(x))"
+    case .neg: return "(\(type))(-(\(x)))"
     case .is_nan: return dtype.isFloat ? "(u8)(\(x) != \(x))" : "(u8)0"
     case .is_inf, .is_positive_inf, .is_negative_inf:
       guard dtype.isFloat else { return "(u8)0" }

@@ -307,7 +307,10 @@ struct LoopEmitter {
     }
   }
 
-  private static func name(_ variable: LoopVariable) -> String { "i" + variable.name.dropFirst(2) }
+  private static func name(_ variable: LoopVariable) -> String { counter(variable.name) }
+
+  /// The counter of a loop variable; no type or macro of the templates' texts is called so.
+  private static func counter(_ name: String) -> String { "v" + name.dropFirst(2) }
 
   /// The outermost scope, from `scope` upwards, in which all variables are known.
   private func home(_ needed: Set<String>, _ scope: Scope) -> Scope {
@@ -449,7 +452,9 @@ struct LoopEmitter {
     -> String
   {
     let comparison = reduction == .argmax ? ">" : "<"
-    return "    if (\(counter) == 0 || \(value) \(comparison) \(best)) { \(best) = \(value); \(at) = \(counter); }\n"
+    // A NaN is more extreme than any number; for integers the last condition is never true.
+    let condition = "\(counter) == 0 || \(value) \(comparison) \(best) || (\(value) != \(value) && \(best) == \(best))"
+    return "    if (\(condition)) { \(best) = \(value); \(at) = \(counter); }\n"
   }
 
   private mutating func emitTiled(
@@ -557,7 +562,7 @@ struct LoopEmitter {
     switch factor {
     case .symbol(let symbol):
       if let expr = ExprArena.dynamicExpr(symbol.name) { return emit(expr, scope) }
-      return "i" + symbol.name.dropFirst(2)
+      return Self.counter(symbol.name)
     case .quotient(let a, let b):
       let (x, y) = (text(a, scope), text(b, scope))
       return a.range.lower >= 0 && b.range.lower > 0 ? "(\(x) / \(y))" : "apus_floor_div(\(x), \(y))"

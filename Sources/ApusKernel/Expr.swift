@@ -170,7 +170,7 @@ extension ExprArena {
     if rest == 0 { return whole }
     // Divisors are sizes of tensors that are being walked over, so they are positive.
     if let (numerator, first) = rest.asQuotient { return whole + quotient(numerator, first * divisor) }
-    if let upper = upperBound(rest), (divisor - 1 - upper).range.lower >= 0 { return whole }
+    if rest.range.lower >= 0, let upper = upperBound(rest), (divisor - 1 - upper).range.lower >= 0 { return whole }
     return whole + rest.floorDivided(by: divisor)
   }
 

@@ -1,4 +1,4 @@
-package import ApusCore
+import ApusCore
 package import ApusGraph
 import ApusOps
 
@@ -40,14 +40,15 @@ package struct RandomGraph {
   private mutating func chance(_ percent: Int) -> Bool { number(0...99) < percent }
   private mutating func choose<Element>(_ elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
 
+  /// A size; once the inputs are there, only the symbols that their shapes tell.
   private mutating func dim() -> Dim {
-    switch number(0...9) {
-    case 0: Dim(Symbol("A\(seed)", Interval(1, 7)))
-    case 1: Dim(Symbol("B\(seed)", Interval(1, 5)))
-    case 2: Dim(Symbol("Z\(seed)", Interval(0, 4)))
-    case 3: 1
-    default: Dim(number(2...7))
-    }
+    let symbols = [
+      Symbol("A\(seed)", Interval(1, 7)), Symbol("B\(seed)", Interval(1, 5)), Symbol("Z\(seed)", Interval(0, 4)),
+    ]
+    let told = Set(graph.inputs.flatMap { graph.tensorType($0).shape.flatMap(\.symbols) })
+    let choice = number(0...9)
+    if choice < 3, pool.isEmpty || told.contains(symbols[choice]) { return Dim(symbols[choice]) }
+    return choice == 3 ? 1 : Dim(number(2...7))
   }
 
   private func shape(_ value: ValueID) -> Shape { graph.tensorType(value).shape }
@@ -59,8 +60,8 @@ package struct RandomGraph {
   // MARK: Building
 
   private mutating func fill() {
-    for index in 0..<number(1...3) {
-      let shape = (0..<number(1...4)).map { _ in dim() }
+    let shapes = (0..<number(1...3)).map { _ in (0..<number(1...4)).map { _ in dim() } }
+    for (index, shape) in shapes.enumerated() {
       pool.append(graph.addInput("g\(seed)_x\(index)", .tensor(TensorType(dtype, shape))))
     }
     let first = pool.count
@@ -101,19 +102,24 @@ package struct RandomGraph {
 
   private mutating func unary(_ x: ValueID) -> ValueID? {
     if dtype == .i32 {
-      if chance(20) { return add("cast", [x], ["to": .dtype(choose([.i8, .u8, .i64, .bool])), "saturate": .bool(true)]).flatMap(back) }
+      if chance(20) {
+        let type = choose([DType.i8, .u8, .i64, .bool])
+        return back(add("cast", [x], ["to": .dtype(type), "saturate": .bool(true)]))
+      }
       return add(choose(["neg", "abs", "sign", "relu", "bit_not"]), [x])
     }
     return add(
       choose([
-        "neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu", "erf", "softplus", "hard_swish", "softsign", "mish", "sin",
+        "neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu", "erf", "softplus", "hard_swish", "softsign", "mish",
+        "sin",
         "gelu_tanh",
       ]), [x])
   }
 
   /// A value of another type brought back to the graph's.
-  private mutating func back(_ x: ValueID) -> ValueID? {
-    add("cast", [x], ["to": .dtype(dtype), "saturate": .bool(true)])
+  private mutating func back(_ x: ValueID?) -> ValueID? {
+    guard let x else { return nil }
+    return add("cast", [x], ["to": .dtype(dtype), "saturate": .bool(true)])
   }
 
   /// A value whose shape surely broadcasts with that of `x`.
@@ -139,7 +145,10 @@ package struct RandomGraph {
       return add("where", [condition] + inputs)
     }
     if dtype == .f32 {
-      if chance(30) { return add("mul", inputs).flatMap { add("tanh", [$0]) } }
+      if chance(30) {
+        guard let product = add("mul", inputs) else { return nil }
+        return add("tanh", [product])
+      }
       if chance(20) {
         guard let size = add("softplus", [inputs[1]]), let positive = add("add", [size, one()]) else { return nil }
         return add("div", [inputs[0], positive])
@@ -147,7 +156,10 @@ package struct RandomGraph {
       return add(choose(["add", "sub", "min", "max"]), inputs)
     }
     return add(
-      choose(["add", "sub", "mul", "min", "max", "div", "fmod", "floor_mod", "bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"]),
+      choose([
+        "add", "sub", "mul", "min", "max", "div", "fmod", "floor_mod", "bit_and", "bit_or", "bit_xor", "shift_left",
+        "shift_right",
+      ]),
       inputs)
   }
 
@@ -165,9 +177,10 @@ package struct RandomGraph {
     if dtype == .i32, chance(25) {
       let axis = number(0...rank - 1)
       if shape(x)[axis].range.contains(0) { return nil }
-      return add(
-        choose(["argmax", "argmin"]), [x],
-        ["axis": .int(axis), "keep_dims": .bool(chance(50)), "select_last": .bool(chance(50))]).flatMap(back)
+      let attributes: Attributes = [
+        "axis": .int(axis), "keep_dims": .bool(chance(50)), "select_last": .bool(chance(50)),
+      ]
+      return back(add(choose(["argmax", "argmin"]), [x], attributes))
     }
     let kinds = dtype == .f32 ? ["sum", "mean", "max", "min"] : ["sum", "mean", "max", "min", "prod"]
     let attributes: Attributes = ["axes": .ints(axes(rank)), "keep_dims": .bool(chance(60))]

@@ -20,7 +20,10 @@
   APUS_INLINE i64 apus_##S##_to_i64(T x) { \
     return x != x ? 0 : x >= (T)0x1p63 ? 0x7fffffffffffffffL : x < -(T)0x1p63 ? -0x7fffffffffffffffL - 1 : (i64)x; \
   } \
-  APUS_INLINE u64 apus_##S##_to_u64(T x) { return x >= (T)0x1p63 ? (u64)(x - (T)0x1p63) + (1UL << 63) : (u64)apus_##S##_to_i64(x); } \
+  APUS_INLINE u64 apus_##S##_to_u64(T x) { \
+    return x >= (T)0x1p64 ? ~0UL : x >= (T)0x1p63 ? (u64)(x - (T)0x1p63) + (1UL << 63) \
+      : x < -(T)0x1p63 ? 0 : (u64)apus_##S##_to_i64(x); \
+  } \
   APUS_INLINE i32 apus_##S##_to_i32(T x) { return (i32)(i64)apus_##S##_to_i64(x); } \
   APUS_INLINE u32 apus_##S##_to_u32(T x) { return (u32)apus_##S##_to_i64(x); } \
   APUS_INLINE i16 apus_##S##_to_i16(T x) { return (i16)apus_##S##_to_i64(x); } \

@@ -1,0 +1,187 @@
+import ApusCore
+import ApusGraph
+import ApusOps
+import ApusTesting
+import Testing
+
+/// Small graphs with what they should be cut into, and the same results in every form.
+@Suite(.serialized) struct FusionTests {
+  struct Example: CustomTestStringConvertible, Sendable {
+    let name: String
+    let text: String
+    /// What the optimised plan's steps are called.
+    let steps: [String]
+
+    var testDescription: String { name }
+
+    init(_ name: String, _ steps: [String], _ text: String) {
+      self.name = name
+      self.steps = steps
+      self.text = text
+    }
+  }
+
+  static let examples: [Example] = [
+    Example(
+      "softmax written out", ["reduce_max+sub+exp", "reduce_sum+div"],
+      """
+      graph(%x: f32[B, 96]) -> (%y) symbols(B: 0...40) {
+        %m = reduce_max(%x) {axes: [1], keep_dims: true}
+        %s = sub(%x, %m)
+        %e = exp(%s)
+        %t = reduce_sum(%e) {axes: [1], keep_dims: true}
+        %y = div(%e, %t)
+      }
+      """),
+    Example(
+      "layer norm written out", ["reduce_mean+sub", "mul+reduce_mean+…4…+add"],
+      """
+      graph(%x: f32[B, 96]) -> (%y) symbols(B: 1...40) {
+        %w = constant f32[96] random(1)
+        %b = constant f32[96] random(2)
+        %p = constant f32[] {2}
+        %ee = constant f32[] {1e-5}
+        %m = reduce_mean(%x) {axes: [1], keep_dims: true}
+        %d = sub(%x, %m)
+        %q = pow(%d, %p)
+        %v = reduce_mean(%q) {axes: [1], keep_dims: true}
+        %a = add(%v, %ee)
+        %r = sqrt(%a)
+        %n = div(%d, %r)
+        %s = mul(%n, %w)
+        %y = add(%s, %b)
+      }
+      """),
+    Example(
+      "matmul, bias and gelu", ["matmul+add+gelu"],
+      """
+      graph(%x: f32[B, 7, 33]) -> (%y) symbols(B: 0...5) {
+        %w = constant f32[33, 45] random(1)
+        %b = constant f32[45] random(2)
+        %r = constant f32[] {1.41421356}
+        %o = constant f32[] {1}
+        %h = constant f32[] {0.5}
+        %m = matmul(%x, %w)
+        %a = add(%m, %b)
+        %d = div(%a, %r)
+        %e = erf(%d)
+        %f = add(%e, %o)
+        %g = mul(%a, %f)
+        %y = mul(%g, %h)
+      }
+      """),
+    Example(
+      "convolution, bias, relu and residual", ["transpose", "conv+add+relu", "transpose+add"],
+      """
+      graph(%x: f32[N, 8, 11, 13], %u: f32[N, 20, 11, 13]) -> (%y) symbols(N: 0...3) {
+        %w = constant f32[20, 8, 3, 3] random(1)
+        %b = constant f32[20, 1, 1] random(2)
+        %c = conv(%x, %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %a = add(%c, %b)
+        %r = relu(%a)
+        %y = add(%r, %u)
+      }
+      """),
+    Example(
+      "scale after convolution goes into the weights", ["transpose", "conv+add+relu", "transpose"],
+      """
+      graph(%x: f32[2, 8, 11, 13]) -> (%y) {
+        %w = constant f32[20, 8, 3, 3] random(1)
+        %b = constant f32[20, 1, 1] random(2)
+        %s = constant f32[20, 1, 1] random(3)
+        %c = conv(%x, %w) {strides: [2, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %a = add(%c, %b)
+        %m = mul(%a, %s)
+        %y = relu(%m)
+      }
+      """),
+    Example(
+      "parts of a concatenation are computed in place", ["exp+concat", "reshape+relu+concat", "concat"],
+      """
+      graph(%x: f32[N, 30, 9], %u: f32[N, 9, 20], %v: f32[N, 4, 9]) -> (%y) symbols(N: 0...4) {
+        %e = exp(%x)
+        %t = transpose(%u) {perm: [0, 2, 1]}
+        %tt = transpose(%t) {perm: [0, 2, 1]}
+        %q = reshape(%tt) {shape: [N, 20, 9]}
+        %r = relu(%q)
+        %y = concat(%e, %r, %v) {axis: 1}
+      }
+      """),
+    Example(
+      "movement around a function", ["transpose+reshape+…2…+transpose"],
+      """
+      graph(%x: f32[6, N, 4]) -> (%y) symbols(N: 0...9) {
+        %a = transpose(%x) {perm: [1, 0, 2]}
+        %b = reshape(%a) {shape: [N, 24]}
+        %c = tanh(%b)
+        %d = reshape(%c) {shape: [N, 4, 6]}
+        %y = transpose(%d) {perm: [2, 0, 1]}
+      }
+      """),
+    Example(
+      "a costly value that two outputs use is computed once", ["exp", "add", "mul"],
+      """
+      graph(%x: f32[N, 100], %u: f32[100]) -> (%y, %z) symbols(N: 0...9) {
+        %e = exp(%x)
+        %y = add(%e, %u)
+        %z = mul(%e, %u)
+      }
+      """),
+    Example(
+      "a value that is an output is stored", ["exp", "add"],
+      """
+      graph(%x: f32[N, 100], %u: f32[100]) -> (%e, %y) symbols(N: 0...9) {
+        %e = exp(%x)
+        %y = add(%e, %u)
+      }
+      """),
+    Example(
+      "sizes that broadcast", ["add+mul+tanh"],
+      """
+      graph(%x: f32[B, S, 16], %u: f32[S, 1], %v: f32[16]) -> (%y) symbols(B: 0...4, S: 0...9) {
+        %a = add(%x, %u)
+        %m = mul(%a, %v)
+        %y = tanh(%m)
+      }
+      """),
+    Example(
+      "outputs that are inputs, constants, views and the same", ["relu", "copy", "copy", "copy", "copy"],
+      """
+      graph(%x: f32[N, 6]) -> (%x as "a", %c as "b", %v as "c", %r as "d", %r as "e") symbols(N: 0...4) {
+        %c = constant f32[3] {1, 2, 3}
+        %v = reshape(%x) {shape: [3*N, 2]}
+        %r = relu(%x)
+      }
+      """),
+    Example(
+      "products of computed operands", ["transpose", "pack", "matmul+mul", "softmax", "pack", "matmul"],
+      """
+      graph(%q: f32[2, S, 8], %k: f32[2, T, 8], %v: f32[2, T, 5]) -> (%y) symbols(S: 1...9, T: 1...9) {
+        %c = constant f32[] {0.3}
+        %t = transpose(%k) {perm: [0, 2, 1]}
+        %p = matmul(%q, %t)
+        %s = mul(%p, %c)
+        %e = softmax(%s) {axis: 2}
+        %y = matmul(%e, %v)
+      }
+      """),
+  ]
+
+  @Test(arguments: examples) func stepsAndResults(_ example: Example) throws {
+    var graph = try GraphText.parse(example.text, catalogue: .standard)
+    if graph.outputNames.isEmpty { graph.outputNames = graph.outputs.indices.map { "y\($0)" } }
+    for form in GraphRunner.Form.allCases {
+      let runner = try GraphRunner(graph, form, target: Machine.target(), device: Machine.device)
+      if form == .optimised { #expect(runner.stepNames == example.steps) }
+      for trial in 0..<4 {
+        let inputs = RandomInputs.make(graph, trial: trial, seed: UInt64(trial + 1)).inputs
+        let expected = try Interpreter.run(graph, inputs: inputs)
+        let (outputs, overrun) = try runner.run(inputs, expected: expected)
+        #expect(overrun.isEmpty)
+        for (output, result) in zip(outputs, expected) {
+          #expect(Closeness.complaint(output, result, f32: 2e-5) == nil, "\(form), trial \(trial)")
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,198 @@
+import ApusCPUDevice
+import ApusCore
+import ApusGraph
+import ApusOps
+import ApusPlan
+import ApusTesting
+import Testing
+
+/// Kernel templates on odd sizes, for every instruction set that this machine runs, against the interpreter.
+@Suite(.serialized) struct TemplateTests {
+  static let targets: [String] = {
+    let features = Set(Machine.device.features.names)
+    var names = ["native"]
+    if features.isSuperset(of: ["avx2", "fma", "bmi2", "f16c"]) { names.append("x86-64-v3") }
+    if features.isSuperset(of: ["sse4.2", "popcnt"]) { names.append("x86-64-v2") }
+    return names
+  }()
+
+  @Test(arguments: targets) func products(_ target: String) throws {
+    try check(target, tactics: ["gemm"], count: 30, seed: 1) { $0.product($1) }
+  }
+
+  @Test(arguments: targets) func convolutions(_ target: String) throws {
+    try check(target, tactics: ["conv "], count: 18, seed: 2) { $0.convolution($1, depthwise: false) }
+  }
+
+  @Test(arguments: targets) func depthwiseConvolutions(_ target: String) throws {
+    try check(target, tactics: ["depthwise"], count: 10, seed: 3) { $0.convolution($1, depthwise: true) }
+  }
+
+  @Test(arguments: targets) func transposedConvolutions(_ target: String) throws {
+    try check(target, tactics: ["conv_transpose"], count: 12, seed: 4) { $0.transposedConvolution($1) }
+  }
+
+  @Test(arguments: targets) func pools(_ target: String) throws {
+    try check(target, tactics: ["pool"], count: 16, seed: 5) { $0.pool($1) }
+  }
+
+  /// Builds `count` nodes into one graph, runs it with several sizes, and sees that each node is a template's.
+  private func check(
+    _ target: String, tactics: [String], count: Int, seed: UInt64, _ make: (inout AnchorGraph, Int) -> Void
+  ) throws {
+    var anchors = AnchorGraph(seed: seed)
+    for index in 0..<count { make(&anchors, index) }
+    let graph = anchors.graph
+    #expect(graph.outputs.count == count)
+    let runner = try GraphRunner(graph, .optimised, target: Machine.target(target), device: Machine.device)
+    let computed = runner.plan.steps.count { step in tactics.contains { step.tactic.hasPrefix($0) } }
+    #expect(computed == count, "\(runner.plan.steps.map(\.tactic))")
+    for trial in 0..<3 {
+      let inputs = RandomInputs.make(graph, trial: trial, seed: UInt64(trial + 1), limit: 40).inputs
+      let expected = try Interpreter.run(graph, inputs: inputs)
+      let (outputs, overrun) = try runner.run(inputs, expected: expected)
+      #expect(overrun.isEmpty)
+      for (index, (output, result)) in zip(outputs, expected).enumerated() {
+        #expect(
+          Closeness.complaint(output, result, f32: 1e-4) == nil,
+          "\(target), trial \(trial): \(anchors.descriptions[index])")
+      }
+    }
+  }
+}
+
+/// Makes up products, convolutions and pools with epilogues.
+struct AnchorGraph {
+  var graph = Graph()
+  var descriptions: [String] = []
+  private var generator: RandomTensor.Generator
+
+  init(seed: UInt64) { generator = RandomTensor.Generator(seed: seed) }
+
+  private mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
+  private mutating func choose<Element>(_ elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
+  private mutating func random(_ shape: [Int]) -> ValueID {
+    graph.addConstant(RandomTensor.make(.f32, shape, seed: generator.next(), range: -1...1))
+  }
+
+  private mutating func input(_ index: Int, _ name: String, _ shape: Shape) -> ValueID {
+    graph.addInput("n\(index)_\(name)", .tensor(TensorType(.f32, shape)))
+  }
+
+  private mutating func add(_ name: String, _ inputs: [ValueID], _ attributes: Attributes = [:]) -> ValueID? {
+    do {
+      return try graph.add(try Catalogue.standard.make(name, attributes), inputs).first
+    } catch {
+      Issue.record("\(name) \(inputs.map { graph.type($0) }) \(attributes.entries): \(error)")
+      return nil
+    }
+  }
+
+  /// Makes a value an output, after an element-wise function or two.
+  private mutating func finish(_ value: ValueID?, _ index: Int, channelAxis: Int, _ attributes: Attributes = [:]) {
+    guard var value, let shape = graph.type(value).tensor?.shape else { return }
+    let name = graph.producer(value).map { graph[$0].op.name } ?? ""
+    let inputs = graph.producer(value).map { graph[$0].inputs.map { "\(graph.type($0))" } } ?? []
+    descriptions.append("\(name) \(inputs) \(attributes.entries.map { "\($0.name): \($0.value)" })")
+    if number(0...2) > 0, let channels = shape[channelAxis].constantValue {
+      let bias = random([channels] + [Int](repeating: 1, count: shape.count - 1 - channelAxis))
+      value = add("add", [value, bias]) ?? value
+    }
+    if number(0...1) == 0 { value = add(choose(["relu", "tanh", "silu"]), [value]) ?? value }
+    graph.outputs.append(value)
+    graph.outputNames.append("n\(index)_y")
+  }
+
+  // MARK: Products
+
+  mutating func product(_ index: Int) {
+    let m = choose([Dim(Symbol("m\(index)", Interval(0, 40))), Dim(choose([1, 2, 5, 6, 7, 12, 13, 31])), 1])
+    let k = choose([1, 2, 3, 7, 16, 33, 130, 0])
+    let n = choose([1, 3, 8, 15, 16, 17, 31, 32, 33, 64, 65])
+    let batch = choose([[], [Dim(3)], [Dim(Symbol("b\(index)", Interval(0, 3))), 2]])
+    let a = input(index, "a", batch + [m, Dim(k)])
+    let b: ValueID
+    switch number(0...4) {
+    case 0: b = input(index, "b", [Dim(k), Dim(n)])
+    case 1: b = input(index, "b", batch + [Dim(k), Dim(n)])
+    case 2: b = input(index, "b", batch + [Dim(k), Dim(Symbol("n\(index)", Interval(0, 40)))])
+    case 3 where batch.allSatisfy(\.isConstant): b = random(batch.compactMap(\.constantValue) + [k, n])
+    default: b = random([k, n])
+    }
+    let result = add("matmul", [a, b])
+    finish(result, index, channelAxis: batch.count + 1)
+  }
+
+  // MARK: Windows
+
+  /// Strides, pads and dilations for a number of spatial axes.
+  private mutating func window(_ spatial: Int, kernel: [Int]) -> [(String, Attribute)] {
+    let dilations = (0..<spatial).map { _ in choose([1, 1, 1, 2]) }
+    return [
+      ("strides", .ints((0..<spatial).map { _ in choose([1, 1, 2, 3]) })),
+      ("pads_begin", .ints(kernel.indices.map { number(0...(kernel[$0] - 1) * dilations[$0] / 2 + 1) })),
+      ("pads_end", .ints(kernel.indices.map { number(0...(kernel[$0] - 1) * dilations[$0] / 2 + 1) })),
+      ("dilations", .ints(dilations)),
+    ]
+  }
+
+  private mutating func spatialDims(_ index: Int, _ count: Int) -> Shape {
+    (0..<count).map { axis in
+      number(0...3) == 0 ? Dim(Symbol("s\(index)_\(axis)", Interval(9, 14))) : Dim(choose([9, 11, 13, 16]))
+    }
+  }
+
+  private mutating func image(_ index: Int, _ channels: Int, _ spatial: Shape, last: Bool) -> ValueID {
+    let n = choose([1, 2, Dim(Symbol("b\(index)", Interval(0, 3)))])
+    return input(index, "x", last ? [n] + spatial + [Dim(channels)] : [n, Dim(channels)] + spatial)
+  }
+
+  private func layout(_ last: Bool) -> (String, Attribute) { ("layout", .string(last ? "nhwc" : "nchw")) }
+
+  mutating func convolution(_ index: Int, depthwise: Bool) {
+    let spatial = choose([1, 2, 2])
+    let kernel = (0..<spatial).map { _ in choose([1, 2, 3, 3, 5]) }
+    let last = number(0...1) == 0
+    let groups = depthwise ? choose([2, 7, 16, 33, 65]) : choose([1, 1, 2, 3])
+    let perGroup = depthwise ? 1 : choose([1, 2, 3, 5, 16, 17])
+    // One group of one channel would be depthwise as well, and several groups of one are.
+    let channels = depthwise || groups == 1 || perGroup > 1 ? groups * perGroup : groups * 2
+    let outputs = groups * (depthwise ? choose([1, 1, 2, 3]) : choose([1, 2, 7, 16, 33]))
+    let x = image(index, channels, spatialDims(index, spatial), last: last)
+    let perKernel = channels / groups
+    let w = random(last ? [outputs] + kernel + [perKernel] : [outputs, perKernel] + kernel)
+    let attributes = Attributes(window(spatial, kernel: kernel) + [("groups", .int(groups)), layout(last)])
+    finish(add("conv", [x, w], attributes), index, channelAxis: last ? spatial + 1 : 1, attributes)
+  }
+
+  mutating func transposedConvolution(_ index: Int) {
+    let spatial = choose([1, 2, 2])
+    let kernel = (0..<spatial).map { _ in choose([1, 2, 3, 4]) }
+    let last = number(0...1) == 0
+    let groups = choose([1, 1, 2, 3])
+    let channels = groups * choose([1, 2, 5, 16, 17])
+    let perGroup = choose([1, 2, 7, 17])
+    let x = image(index, channels, spatialDims(index, spatial), last: last)
+    let w = random(last ? [channels] + kernel + [perGroup] : [channels, perGroup] + kernel)
+    let geometry = window(spatial, kernel: kernel)
+    guard case .ints(let strides) = geometry[0].1 else { return }
+    let padding = strides.map { number(0...$0 - 1) }
+    let attributes = Attributes(
+      geometry + [("output_padding", .ints(padding)), ("groups", .int(groups)), layout(last)])
+    finish(add("conv_transpose", [x, w], attributes), index, channelAxis: last ? spatial + 1 : 1, attributes)
+  }
+
+  mutating func pool(_ index: Int) {
+    let spatial = choose([1, 2, 2])
+    let kernel = (0..<spatial).map { _ in choose([1, 2, 3, 3, 5]) }
+    let x = image(index, choose([1, 3, 16, 33, 130]), spatialDims(index, spatial), last: true)
+    let attributes = Attributes(
+      [("kernel", .ints(kernel))] + window(spatial, kernel: kernel) + [
+        ("ceil_mode", .bool(number(0...1) == 0)), ("count_include_pad", .bool(number(0...1) == 0)),
+        ("p", .int(choose([1, 2, 3]))), layout(true),
+      ])
+    finish(
+      add(choose(["max_pool", "average_pool", "lp_pool"]), [x], attributes), index, channelAxis: spatial + 1, attributes
+    )
+  }
+}
