@@ -3,9 +3,18 @@ import ApusGraph
 import ApusTesting
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 /// Made-up graphs give what the interpreter gives, with every node by itself and optimised.
 @Suite(.serialized) struct RandomGraphTests {
-  @Test(arguments: 0..<20) func agreeWithTheInterpreter(_ batch: UInt64) throws {
+  /// Batches of ten graphs; `APUS_TEST_BATCHES` tries more.
+  static let batches = getenv("APUS_TEST_BATCHES").flatMap { UInt64(String(cString: $0)) } ?? 20
+
+  @Test(arguments: 0..<batches) func agreeWithTheInterpreter(_ batch: UInt64) throws {
     try check(Array(batch * 10..<batch * 10 + 10))
   }
 

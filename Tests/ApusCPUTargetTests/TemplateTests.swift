@@ -36,6 +36,14 @@ import Testing
     try check(target, tactics: ["pool"], count: 16, seed: 5) { $0.pool($1) }
   }
 
+  @Test(arguments: targets) func attentions(_ target: String) throws {
+    try check(target, tactics: ["attention"], count: 14, seed: 6) { $0.attention($1) }
+  }
+
+  @Test(arguments: targets) func recurrentLayers(_ target: String) throws {
+    try check(target, tactics: ["recurrent"], count: 12, seed: 7) { $0.recurrent($1) }
+  }
+
   /// Builds `count` nodes into one graph, runs it with several sizes, and sees that each node is a template's.
   private func check(
     _ target: String, tactics: [String], count: Int, seed: UInt64, _ make: (inout AnchorGraph, Int) -> Void
@@ -43,7 +51,7 @@ import Testing
     var anchors = AnchorGraph(seed: seed)
     for index in 0..<count { make(&anchors, index) }
     let graph = anchors.graph
-    #expect(graph.outputs.count == count)
+    #expect(graph.outputs.count == anchors.descriptions.count)
     let runner = try GraphRunner(graph, .optimised, target: Machine.target(target), device: Machine.device)
     let computed = runner.plan.steps.count { step in tactics.contains { step.tactic.hasPrefix($0) } }
     #expect(computed == count, "\(runner.plan.steps.map(\.tactic))")
@@ -194,5 +202,75 @@ struct AnchorGraph {
     finish(
       add(choose(["max_pool", "average_pool", "lp_pool"]), [x], attributes), index, channelAxis: spatial + 1, attributes
     )
+  }
+
+  // MARK: Attention and recurrent layers
+
+  mutating func attention(_ index: Int) {
+    let batch: Dim = choose([1, 2, Dim(Symbol("b\(index)", Interval(0, 3)))])
+    let keyHeads = choose([1, 2, 3])
+    let heads = keyHeads * choose([1, 1, 2, 4])
+    let queries: Dim = choose([1, 5, 17, Dim(Symbol("s\(index)", Interval(0, 40)))])
+    let keys: Dim = choose([1, 7, 130, Dim(Symbol("t\(index)", Interval(1, 40)))])
+    let depth = choose([1, 3, 8, 17, 33])
+    let valueDepth = choose([1, 5, 16, 33])
+    guard let q = operand(index, "q", [batch, Dim(heads), queries, Dim(depth)]),
+      let k = operand(index, "k", [batch, Dim(keyHeads), keys, Dim(depth)]),
+      let v = operand(index, "v", [batch, Dim(keyHeads), keys, Dim(valueDepth)])
+    else { return }
+    var inputs = [q, k, v]
+    switch number(0...3) {
+    case 0: inputs.append(input(index, "m", [queries, keys]))
+    case 1: inputs.append(input(index, "m", [batch, 1, queries, keys]))
+    case 2: inputs.append(input(index, "m", [Dim(heads), 1, keys]))
+    default: break
+    }
+    let attributes: Attributes = [
+      "scale": .float(0.3), "causal": .bool(number(0...1) == 0), "softcap": .float(0), "offset": .dim(choose([0, 2])),
+    ]
+    finish(add("attention", inputs, attributes), index, channelAxis: 3, attributes)
+  }
+
+  /// An input of the shape, or one that is it after a transpose.
+  private mutating func operand(_ index: Int, _ name: String, _ shape: Shape) -> ValueID? {
+    if number(0...1) == 0 { return input(index, name, shape) }
+    let apart = input(index, name, [shape[0], shape[2], shape[1], shape[3]])
+    return add("transpose", [apart], ["perm": .ints([0, 2, 1, 3])])
+  }
+
+  mutating func recurrent(_ index: Int) {
+    let cell = choose(RecurrentLayer.Cell.allCases)
+    let hidden = choose([1, 3, 8, 17, 40])
+    let width = choose([1, 5, 16])
+    var layer = RecurrentLayer(cell, hiddenSize: hidden, direction: choose(RecurrentLayer.Direction.allCases))
+    if number(0...2) == 0 { layer.clip = 0.5 }
+    if cell == .lstm { layer.inputForget = number(0...2) == 0 }
+    if cell == .gru { layer.linearBeforeReset = number(0...1) == 0 }
+    layer.hasSequenceLengths = number(0...2) == 0
+    let directions = layer.direction.count
+    let rows = cell.gateCount * hidden
+    let steps: Dim = choose([1, 4, Dim(Symbol("t\(index)", Interval(3, 6)))])
+    let batch: Dim = choose([1, 3, Dim(Symbol("b\(index)", Interval(1, 7)))])
+    let state: Shape = [Dim(directions), batch, Dim(hidden)]
+    var inputs = [
+      input(index, "x", [steps, batch, Dim(width)]), random([directions, rows, width]),
+      random([directions, rows, hidden]), random([directions, 2 * rows]), input(index, "h", state),
+    ]
+    if cell == .lstm { inputs += [input(index, "c", state), random([directions, 3 * hidden])] }
+    if layer.hasSequenceLengths {
+      // Lengths are drawn from −9 … 9: brought into 0 … 1, which every sequence has.
+      let lengths = graph.addInput("n\(index)_l", .tensor(TensorType(.i32, [batch])))
+      guard let sign = add("sign", [lengths]), let positive = add("relu", [sign]) else { return }
+      inputs.append(positive)
+    }
+    do {
+      for (result, value) in try graph.add(layer, inputs).enumerated() {
+        graph.outputs.append(value)
+        graph.outputNames.append("n\(index)_y\(result)")
+        descriptions.append("\(cell) result \(result) \(layer.attributes.entries.map { "\($0.name): \($0.value)" })")
+      }
+    } catch {
+      Issue.record("\(cell): \(error)")
+    }
   }
 }

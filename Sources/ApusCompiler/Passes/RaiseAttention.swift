@@ -15,7 +15,29 @@ enum RaiseAttention {
   }
 
   /// matmul(softmax(scale · matmul(q, kᵀ) + mask), v) = attention(q, k, v, mask).
-  static let raise = Rule("attention.raise", roots: ["matmul"]) { rewriting, node in
+  static let raise = Rule(
+    "attention.raise", roots: ["matmul"],
+    fires: [
+      "graph(%q: f32[N, 3, S, 8], %k: f32[N, 3, 8, T], %v: f32[N, 3, T, 5]) -> (%y) symbols(N: 1...2, S: 1...5, T: 1...6) {"
+        + " %c = constant f32[] {0.3} %p = matmul(%q, %k) %s = mul(%p, %c) %w = softmax(%s) {axis: 3} %y = matmul(%w, %v) }",
+      "graph(%q: f32[2, 3, 4, 8], %k: f32[2, 1, 8, 6], %v: f32[2, 1, 6, 5], %m: f32[4, 6]) -> (%y) {"
+        + " %c = constant f32[] {2.5} %d = div(%q, %c) %p = matmul(%d, %k) %s = add(%m, %p) %w = softmax(%s) {axis: -1}"
+        + " %y = matmul(%w, %v) }",
+      "graph(%q: f32[2, 3, 4, 8], %k: f32[2, 3, 8, 6], %v: f32[2, 3, 6, 5], %m: f32[2, 1, 1, 6]) -> (%y) {"
+        + " %z = constant f32[] {0} %p = matmul(%q, %k) %s = add(%p, %m) %w = softmax(%s) {axis: 3} %n = is_nan(%w)"
+        + " %u = where(%n, %z, %w) %y = matmul(%u, %v) }",
+    ],
+    skips: [
+      "graph(%q: f32[N, 3, 4, 8], %k: f32[1, 3, 8, 6], %v: f32[N, 3, 6, 5]) -> (%y) symbols(N: 1...3) {"
+        + " %p = matmul(%q, %k) %w = softmax(%p) {axis: 3} %y = matmul(%w, %v) }",
+      "graph(%q: f32[2, 4, 4, 8], %k: f32[2, 1, 8, 6], %v: f32[2, 4, 6, 5]) -> (%y) {"
+        + " %p = matmul(%q, %k) %w = softmax(%p) {axis: 3} %y = matmul(%w, %v) }",
+      "graph(%q: f32[2, 3, 6, 8], %k: f32[2, 3, 8, 6], %v: f32[2, 3, 6, 5]) -> (%y) {"
+        + " %p = matmul(%q, %k) %w = softmax(%p) {axis: 2} %y = matmul(%w, %v) }",
+      "graph(%q: f32[2, 3, 6, 8], %k: f32[2, 3, 8, 6], %v: f32[2, 3, 6, 5]) -> (%y, %w) {"
+        + " %p = matmul(%q, %k) %w = softmax(%p) {axis: 3} %y = matmul(%w, %v) }",
+    ]
+  ) { rewriting, node in
     guard let result = rewriting.type(node.outputs[0]), result.rank == 4, result.dtype == .f32,
       let (softmax, guardsRows) = weights(rewriting, node.inputs[0]),
       let axis = try? softmax.op.attributes.int("axis"), axis == 3 || axis == -1
@@ -36,6 +58,9 @@ enum RaiseAttention {
     guard rewriting.type(q)?.rank == 4, rewriting.type(keys)?.rank == 4, rewriting.constant(keys) == nil,
       let k = rewriting.add("transpose", [keys], ["perm": .ints([0, 1, 3, 2])])
     else { return nil }
+    guard agree(rewriting.type(q)?.shape, rewriting.type(keys)?.shape, rewriting.type(node.inputs[1])?.shape) else {
+      return nil
+    }
     let op = Attention(scale: scale * queryScale * keyScale)
     guard let value = rewriting.add(op, [q, k, node.inputs[1]] + (mask.map { [$0] } ?? [])) else { return nil }
     if !guardsRows { return value }
@@ -43,6 +68,12 @@ enum RaiseAttention {
     let zero = rewriting.addConstant(HostTensor(scalar: 0, .f32))
     guard let isNaN = rewriting.add("is_nan", [value]) else { return nil }
     return rewriting.add("where", [isNaN, zero, value])
+  }
+
+  /// Whether the products broadcast nothing but one key head over the query heads.
+  private static func agree(_ q: Shape?, _ k: Shape?, _ v: Shape?) -> Bool {
+    guard let q, let k, let v, v.count == 4 else { return false }
+    return q[0] == k[0] && q[0] == v[0] && k[1] == v[1] && (k[1] == 1 || k[1] == q[1])
   }
 
   /// The softmax behind the attention weights, and whether rows without a number are replaced by zeros.
