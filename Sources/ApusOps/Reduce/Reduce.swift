@@ -111,7 +111,11 @@ package struct Reduce: TensorOperation {
         let element = x[0].at(reduced.source(coordinates, variables.map(\.dim), rank: source.rank), arena)
         guard kind == .mean else {
           let total = arena.reduce(reduction, over: variables, element)
-          return kind == .min || kind == .max ? total : arena.cast(total, to: dtype)
+          guard kind == .min || kind == .max else { return arena.cast(total, to: dtype) }
+          // An empty set gives the far end of the type, which may be narrower than what is computed in.
+          guard dtype.isInteger, ExprArena.computeType(dtype) != dtype else { return total }
+          let end = kind == .min ? dtype.integerBounds.highest : dtype.integerBounds.lowest
+          return arena.binary(kind == .min ? .min : .max, total, arena.constant(end, dtype))
         }
         let type = dtype.isFloat ? ExprArena.computeType(dtype) : dtype == .u64 ? .u64 : .i64
         let total = arena.reduce(.sum, over: variables, arena.cast(element, to: type))
