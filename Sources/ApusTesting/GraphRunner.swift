@@ -16,9 +16,9 @@ package struct GraphRunner {
   package enum Form: String, CaseIterable, Sendable {
     /// Every node by itself, no passes.
     case raw
-    /// What a build does by default.
+    /// What a build does by default, with every launch in several blocks, however small.
     case optimised
-    /// The same, written to an engine file and read back.
+    /// What a build does by default, written to an engine file and read back.
     case loaded
   }
 
@@ -28,7 +28,11 @@ package struct GraphRunner {
   package init(_ graph: Graph, _ form: Form, target: any Target, device: any Device) throws {
     let options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
     var plan = try Builder.build(graph, name: "graph", target: target, options: options).plan
-    if form == .loaded { plan = try Self.reloaded(plan) }
+    switch form {
+    case .raw: break
+    case .optimised: plan.steps = Self.split(plan.steps)
+    case .loaded: plan = try Self.reloaded(plan)
+    }
     self.plan = plan
     engine = try Engine(plan: plan, device: device, hostOperations: CatalogueHostOperations())
   }
@@ -40,50 +44,94 @@ package struct GraphRunner {
     return try EngineFile.read(path)
   }
 
+  /// Steps whose launches have five blocks: results do not depend on their number.
+  private static func split(_ steps: [Step]) -> [Step] {
+    steps.map { step in
+      var step = step
+      switch step.action {
+      case .launch(var launch):
+        launch.blocks = 5
+        step.action = .launch(launch)
+      case .branch(let condition, let then, let otherwise):
+        step.action = .branch(condition: condition, then: split(then), else: split(otherwise))
+      case .loop(var loop):
+        loop.body = split(loop.body)
+        step.action = .loop(loop)
+      case .copy, .host, .bind, .define: break
+      }
+      return step
+    }
+  }
+
   /// What the plan's steps are called, in order.
   package var stepNames: [String] { plan.steps.map(\.name) }
 
-  /// Runs with tensor outputs in poisoned memory of the sizes that `expected` has, between guard bytes.
+  /// Runs with inputs and outputs in memory between pages that cannot be touched; outputs are poisoned before.
   ///
-  /// - Returns: the outputs, and the names of those whose guard bytes were overwritten.
+  /// - Parameter expected: values of the shapes that the outputs will have.
+  /// - Returns: the outputs, and the names of those beside which something was written.
   package func run(_ inputs: [HostValue], expected: [HostValue]) throws -> (outputs: [HostValue], overrun: [String]) {
     let context = try engine.makeContext()
-    for (binding, value) in zip(plan.inputs, inputs) { try context.bind(input: binding.name, to: value) }
+    var kept: [GuardedMemory] = []
+    for (index, (binding, value)) in zip(plan.inputs, inputs).enumerated() {
+      guard let tensor = value.tensor, tensor.dtype != .string, plan.slots[binding.slot].storage != .object else {
+        try context.bind(input: binding.name, to: value)
+        continue
+      }
+      let memory = GuardedMemory(byteCount: tensor.byteCount, atEnd: index % 4 != 0)
+      tensor.withUnsafeBytes { memory.bytes.copyMemory(from: $0) }
+      kept.append(memory)
+      try context.bind(input: binding.name, to: UnsafeRawBufferPointer(memory.bytes), shape: tensor.shape)
+    }
     var memories: [(name: String, memory: GuardedMemory)] = []
-    for (binding, value) in zip(plan.outputs, expected) {
+    for (index, (binding, value)) in zip(plan.outputs, expected).enumerated() {
       guard let tensor = value.tensor, tensor.dtype != .string, plan.slots[binding.slot].storage != .object else {
         continue
       }
-      let memory = GuardedMemory(byteCount: tensor.byteCount)
+      let memory = GuardedMemory(byteCount: tensor.byteCount, atEnd: index % 2 == 0)
       memories.append((binding.name, memory))
       try context.bind(output: binding.name, to: memory.bytes)
     }
     try context.run()
     var outputs: [HostValue] = []
     for binding in plan.outputs { outputs.append(try context.output(binding.name)) }
+    withExtendedLifetime(kept) {}
     return (outputs, memories.filter { !$0.memory.isIntact }.map(\.name))
   }
 }
 
-/// Memory that shows when something is written beside it, and whose bytes start as NaN or −1 in every type.
+/// Memory between two pages that cannot be read or written, flush with the one after it or the one before; what remains
+/// of its own pages shows when something is written there. Its bytes start as NaN or −1 in every type.
 package final class GuardedMemory {
-  private static let guardCount = 128
+  private static let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
   private static let mark: UInt8 = 0xA5
 
   private let all: UnsafeMutableRawBufferPointer
+  private let open: UnsafeMutableRawBufferPointer
   package let bytes: UnsafeMutableRawBufferPointer
 
-  package init(byteCount: Int) {
-    all = .allocate(byteCount: byteCount + 2 * Self.guardCount, alignment: 64)
-    _ = all.initializeMemory(as: UInt8.self, repeating: Self.mark)
-    bytes = UnsafeMutableRawBufferPointer(rebasing: all[Self.guardCount..<Self.guardCount + byteCount])
+  package init(byteCount: Int, atEnd: Bool) {
+    let page = Self.pageSize
+    let size = (byteCount + page - 1) / page * page
+    guard let base = mmap(nil, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), base != MAP_FAILED
+    else {
+      preconditionFailure("no memory for a test")
+    }
+    mprotect(base + page, size, PROT_READ | PROT_WRITE)
+    all = UnsafeMutableRawBufferPointer(start: base, count: size + 2 * page)
+    open = UnsafeMutableRawBufferPointer(rebasing: all[page..<page + size])
+    _ = open.initializeMemory(as: UInt8.self, repeating: Self.mark)
+    let start = atEnd ? size - byteCount : 0
+    bytes = UnsafeMutableRawBufferPointer(rebasing: open[start..<start + byteCount])
     _ = bytes.initializeMemory(as: UInt8.self, repeating: 0xFF)
   }
 
-  deinit { all.deallocate() }
+  deinit { munmap(all.baseAddress, all.count) }
 
   package var isIntact: Bool {
-    all.prefix(Self.guardCount).allSatisfy { $0 == Self.mark }
-      && all.suffix(Self.guardCount).allSatisfy { $0 == Self.mark }
+    guard let first = open.baseAddress, let own = bytes.baseAddress else { return true }
+    let start = own - first
+    return open[..<start].allSatisfy { $0 == Self.mark }
+      && open[(start + bytes.count)...].allSatisfy { $0 == Self.mark }
   }
 }
