@@ -100,7 +100,7 @@ struct Fuser {
         let transpose = graph.producer(input).map({ graph[$0] }), transpose.op.name == "transpose",
         let perm = try? transpose.op.attributes.ints("perm"), perm.last == perm.count - 1
       {
-        if users[input]?.count == 1 { pending[input] = nil }
+        if isUsedOnce(input) { pending[input] = nil }
         try store(transpose.inputs[0], &builder)
         views[input] = TransposedView(source: transpose.inputs[0], permutation: perm)
       } else {
@@ -109,6 +109,9 @@ struct Fuser {
     }
     return views
   }
+
+  /// Whether one node and nobody else needs a value.
+  private func isUsedOnce(_ value: ValueID) -> Bool { users[value]?.count == 1 && !outputs.contains(value) }
 
   // MARK: Fusing
 
@@ -332,14 +335,13 @@ struct Fuser {
   private mutating func visitConcat(_ id: NodeID, _ node: Node, _ builder: inout StepBuilder)
     throws(BuildError) -> Bool
   {
-    guard node.op.name == "concat", let result = node.outputs.first, case .int(let axis)? = node.op.attributes["axis"],
+    guard node.op.name == "concat", let result = node.outputs.first, let given = try? node.op.attributes.int("axis"),
       node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > 4 * Self.smallCount
     else { return false }
     let type = graph.tensorType(result)
-    // Operands with anchors or several uses are stored first; the rest is computed straight into the result.
-    for input in node.inputs where pending[input]?.anchor != nil || (users[input]?.count ?? 0) > 1 {
-      try store(input, &builder)
-    }
+    let axis = given < 0 ? given + type.rank : given
+    // Operands with anchors or needed elsewhere are stored first; the rest is computed straight into the result.
+    for input in node.inputs where pending[input]?.anchor != nil || !isUsedOnce(input) { try store(input, &builder) }
     let slot = builder.allocate(result)
     var offset: Dim = 0
     for input in node.inputs {

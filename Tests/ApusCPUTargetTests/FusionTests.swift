@@ -108,6 +108,24 @@ import Testing
       }
       """),
     Example(
+      "a part of a concatenation that is an output is stored", ["exp", "concat", "tanh+concat"],
+      """
+      graph(%x: f32[N, 30, 9], %u: f32[N, 30, 5]) -> (%e, %y) symbols(N: 0...4) {
+        %e = exp(%x)
+        %t = tanh(%u)
+        %y = concat(%e, %t) {axis: -1}
+      }
+      """),
+    Example(
+      "a transpose that attention reads through is an output", ["attention", "transpose"],
+      """
+      graph(%q: f32[2, 3, S, 8], %k: f32[2, T, 3, 8], %v: f32[2, T, 3, 5]) -> (%y, %b) symbols(S: 1...9, T: 1...9) {
+        %a = transpose(%k) {perm: [0, 2, 1, 3]}
+        %b = transpose(%v) {perm: [0, 2, 1, 3]}
+        %y = attention(%q, %a, %b) {scale: 0.3, causal: false, softcap: 0, offset: 0}
+      }
+      """),
+    Example(
       "movement around a function", ["transpose+reshape+…2…+transpose"],
       """
       graph(%x: f32[6, N, 4]) -> (%y) symbols(N: 0...9) {
