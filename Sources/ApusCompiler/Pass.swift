@@ -28,5 +28,5 @@ package struct Pass: Sendable {
   ]
 
   /// All rules that passes apply.
-  package static let rules: [Rule] = Simplify.rules + [RaiseAttention.raise] + Layout.rules
+  package static let rules: [Rule] = Simplify.rules + RaiseNormalizations.rules + [RaiseAttention.raise] + Layout.rules
 }

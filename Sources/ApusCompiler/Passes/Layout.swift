@@ -6,7 +6,7 @@ import ApusOps
 enum Layout {
   private static let windowed = ["conv", "conv_transpose", "max_pool", "average_pool", "lp_pool"]
 
-  static let rules: [Rule] = [channelsLast.rule, sink]
+  static let rules: [Rule] = [channelsLast.rule, disjointTranspose, sink]
 
   static let pass = Pass("layout", "compute convolutions and pooling with channels last") {
     (graph, log) throws(BuildError) in
@@ -84,8 +84,22 @@ enum Layout {
 
   /// A transposed convolution whose windows do not overlap is a product per pixel and a rearrangement; worth it for few
   /// channels, where the product's columns are window positions.
-  static let disjointTranspose = Rule("layout.disjoint-transposed-convolution", roots: ["conv_transpose"]) {
-    rewriting, node in
+  static let disjointTranspose = Rule(
+    "layout.disjoint-transposed-convolution", roots: ["conv_transpose"],
+    fires: [
+      "graph(%x: f32[N, 3, 4, S]) -> (%y) symbols(N: 0...3, S: 1...5) { %w = constant f32[3, 2, 2, 3] random(1) "
+        + "%y = conv_transpose(%x, %w) {strides: [2, 3], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], "
+        + "output_padding: [0, 0], groups: 1, layout: \"nchw\"} }"
+    ],
+    skips: [
+      "graph(%x: f32[1, 3, 4, 4]) -> (%y) { %w = constant f32[3, 2, 3, 3] random(1) "
+        + "%y = conv_transpose(%x, %w) {strides: [2, 2], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], "
+        + "output_padding: [0, 0], groups: 1, layout: \"nchw\"} }",
+      "graph(%x: f32[1, 3, 4, 4]) -> (%y) { %w = constant f32[3, 2, 2, 2] random(1) "
+        + "%y = conv_transpose(%x, %w) {strides: [2, 2], pads_begin: [1, 0], pads_end: [0, 0], dilations: [1, 1], "
+        + "output_padding: [0, 0], groups: 1, layout: \"nchw\"} }",
+    ]
+  ) { rewriting, node in
     guard channelsLast.accepts(node, rewriting.graph), let x = rewriting.type(node.inputs[0]), x.rank == 4,
       let y = rewriting.type(node.outputs[0]), let weights = rewriting.constant(node.inputs[1]),
       case .int(1)? = node.op.attributes["groups"], let strides = try? node.op.attributes.ints("strides"),

@@ -68,6 +68,22 @@ enum RaiseNormalizations {
         %y = mul(%n, %scale)
       }
       """
+    ],
+    skips: [
+      """
+      graph(%x: f32[4, 4]) -> (%y as "y") {
+        %scale = constant f32[4] {1, 2, 3, 4}
+        %eps = constant f32[] {0.00001}
+        %m = reduce_mean(%x) {axes: [0], keep_dims: true}
+        %d = sub(%x, %m)
+        %q = mul(%d, %d)
+        %v = reduce_mean(%q) {axes: [0], keep_dims: true}
+        %a = add(%v, %eps)
+        %r = sqrt(%a)
+        %n = div(%d, %r)
+        %y = mul(%n, %scale)
+      }
+      """
     ]
   ) { graph, node in
     guard let (normal, scale) = scaled(graph, node), let (centred, squares, epsilon) = quotient(graph, normal),
@@ -98,6 +114,20 @@ enum RaiseNormalizations {
         %y = mul(%n, %scale)
       }
       """
+    ],
+    skips: [
+      """
+      graph(%x: f32[3, 4], %u: f32[3, 4]) -> (%y as "y") {
+        %scale = constant f32[4] {1, 2, 3, 4}
+        %eps = constant f32[] {0.00001}
+        %q = mul(%u, %u)
+        %v = reduce_mean(%q) {axes: [1], keep_dims: true}
+        %a = add(%v, %eps)
+        %r = rsqrt(%a)
+        %n = mul(%x, %r)
+        %y = mul(%n, %scale)
+      }
+      """
     ]
   ) { graph, node in
     guard let (normal, scale) = scaled(graph, node), let (x, squares, epsilon) = quotient(graph, normal),
@@ -115,6 +145,15 @@ enum RaiseNormalizations {
       graph(%x: f32[3, 4]) -> (%y as "y") {
         %scale = constant f32[4] {1, 2, 3, 4}
         %bias = constant f32[4] {4, 3, 2, 1}
+        %n = layer_norm(%x, %scale) {axis: 1, epsilon: 0.00001}
+        %y = add(%n, %bias)
+      }
+      """
+    ],
+    skips: [
+      """
+      graph(%x: f32[3, 4], %bias: f32[4]) -> (%y as "y") {
+        %scale = constant f32[4] {1, 2, 3, 4}
         %n = layer_norm(%x, %scale) {axis: 1, epsilon: 0.00001}
         %y = add(%n, %bias)
       }
