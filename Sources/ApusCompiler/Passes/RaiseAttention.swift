@@ -18,8 +18,10 @@ enum RaiseAttention {
   static let raise = Rule(
     "attention.raise", roots: ["matmul"],
     fires: [
-      "graph(%q: f32[N, 3, S, 8], %k: f32[N, 3, 8, T], %v: f32[N, 3, T, 5]) -> (%y) symbols(N: 1...2, S: 1...5, T: 1...6) {"
-        + " %c = constant f32[] {0.3} %p = matmul(%q, %k) %s = mul(%p, %c) %w = softmax(%s) {axis: 3} %y = matmul(%w, %v) }",
+      "graph(%q: f32[N, 3, S, 8], %k: f32[N, 3, 8, T],"
+        + " %v: f32[N, 3, T, 5]) -> (%y) symbols(N: 1...2, S: 1...5, T: 1...6) {"
+        + " %c = constant f32[] {0.3} %p = matmul(%q, %k) %s = mul(%p, %c) %w = softmax(%s) {axis: 3}"
+        + " %y = matmul(%w, %v) }",
       "graph(%q: f32[2, 3, 4, 8], %k: f32[2, 1, 8, 6], %v: f32[2, 1, 6, 5], %m: f32[4, 6]) -> (%y) {"
         + " %c = constant f32[] {2.5} %d = div(%q, %c) %p = matmul(%d, %k) %s = add(%m, %p) %w = softmax(%s) {axis: -1}"
         + " %y = matmul(%w, %v) }",

@@ -178,7 +178,8 @@ enum Simplify {
     ],
     skips: [
       "graph(%x: f32[3, 3]) -> (%y) { %m = reduce_mean(%x) {axes: [0], keep_dims: false}"
-        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %v = reduce_mean(%xx) {axes: [1], keep_dims: false} %y = sub(%v, %mm) }",
+        + " %mm = mul(%m, %m) %xx = mul(%x, %x) %v = reduce_mean(%xx) {axes: [1], keep_dims: false}"
+        + " %y = sub(%v, %mm) }",
       "graph(%x: f32[3, 4]) -> (%y) { %c = constant f32[] {0.5} %m = reduce_mean(%x) {axes: [1], keep_dims: false}"
         + " %mm = mul(%m, %m) %xx = mul(%x, %x) %s = reduce_sum(%xx) {axes: [1], keep_dims: false}"
         + " %v = mul(%s, %c) %y = sub(%v, %mm) }",
@@ -262,7 +263,8 @@ enum Simplify {
         + " %m = matmul(%x, %w) %y = mul(%s, %m) }",
       "graph(%x: f32[1, 4, 5, 5]) -> (%y) { %w = constant f32[6, 2, 3, 3] random(1)"
         + " %s = constant f32[6, 1, 1] random(3)"
-        + " %m = conv(%x, %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 2, layout: \"nchw\"}"
+        + " %m = conv(%x,"
+        + " %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 2, layout: \"nchw\"}"
         + " %y = mul(%m, %s) }",
     ],
     skips: [
@@ -274,7 +276,8 @@ enum Simplify {
         + " %y = mul(%m, %s) }",
       "graph(%x: f32[1, 2, 3, 3]) -> (%y) { %w = constant f32[3, 2, 1, 1] random(1)"
         + " %s = constant f32[3] random(3)"
-        + " %m = conv(%x, %w) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: \"nchw\"}"
+        + " %m = conv(%x,"
+        + " %w) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: \"nchw\"}"
         + " %y = mul(%m, %s) }",
     ]
   ) { graph, node in
