@@ -1,6 +1,7 @@
 import ApusCore
 import ApusGraph
 import ApusOps
+import ApusTesting
 import Testing
 
 @Suite struct AttentionTests {

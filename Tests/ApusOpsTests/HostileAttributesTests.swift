@@ -2,6 +2,7 @@ import ApusCore
 import ApusGraph
 import ApusKernel
 import ApusOps
+import ApusTesting
 import Testing
 
 /// Operations whose attributes and operand types come from a hostile file give errors and never trap.
