@@ -310,7 +310,7 @@ struct LoopEmitter {
   private static func name(_ variable: LoopVariable) -> String { counter(variable.name) }
 
   /// The counter of a loop variable; no type or macro of the templates' texts is called so.
-  private static func counter(_ name: String) -> String { "v" + name.dropFirst(2) }
+  private static func counter(_ name: String) -> String { "q" + name.dropFirst(2) }
 
   /// The outermost scope, from `scope` upwards, in which all variables are known.
   private func home(_ needed: Set<String>, _ scope: Scope) -> Scope {

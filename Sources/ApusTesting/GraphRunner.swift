@@ -44,13 +44,13 @@ package struct GraphRunner {
     return try EngineFile.read(path)
   }
 
-  /// Steps whose launches have five blocks: results do not depend on their number.
+  /// Steps whose launches have five blocks, or none where there is nothing to do: results do not depend on their number.
   private static func split(_ steps: [Step]) -> [Step] {
     steps.map { step in
       var step = step
       switch step.action {
       case .launch(var launch):
-        launch.blocks = 5
+        launch.blocks = Dim.minimum(launch.blocks, 1) * 5
         step.action = .launch(launch)
       case .branch(let condition, let then, let otherwise):
         step.action = .branch(condition: condition, then: split(then), else: split(otherwise))
