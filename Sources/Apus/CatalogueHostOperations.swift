@@ -13,7 +13,7 @@ package struct CatalogueHostOperations: HostOperations {
     let operation = try GraphText.parse(operation: operation, details: attributes, catalogue: .standard)
     return { operands, symbol in
       let sized = try operation.substituting { symbol($0.name).map { Dim($0) } }
-      return try sized.reference(operands)
+      return try sized.evaluate(operands)
     }
   }
 }

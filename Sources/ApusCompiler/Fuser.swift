@@ -242,8 +242,10 @@ struct Fuser {
     }
     guard let last = combined.nodes.last else { return nil }
     let node = graph[last]
+    // Other operands are arguments here, since only where elements are asked for matters.
     let inputs = node.inputs.map { input in
-      operands[input] ?? combinedInput(input, combined, operands, arena)
+      let type = graph.tensorType(input)
+      return operands[input] ?? Operand(argument: arena.addBuffer(type.dtype), type)
     }
     guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
     let variables = Kernel.variables(for: type.shape, arena)
@@ -264,14 +266,6 @@ struct Fuser {
     let limit = producer.cost.hasReduction || producer.cost.isExpensive ? 1.001 : isTrivial ? 8.0 : 4.0
     if ratio > limit { return "each element would be computed \(Int(ratio.rounded(.up))) times" }
     return nil
-  }
-
-  /// An operand of the consumer other than the one in question: as an argument, since only index use matters here.
-  private func combinedInput(
-    _ input: ValueID, _ combined: Pending, _ operands: [ValueID: Operand], _ arena: ExprArena
-  ) -> Operand {
-    let type = graph.tensorType(input)
-    return Operand(argument: arena.addBuffer(type.dtype), type)
   }
 
   // MARK: Storing

@@ -252,6 +252,19 @@ extension Dim {
     }
   }
 
+  /// How many symbols, quotients, minima and maxima occur, each counted where it occurs; counting stops past `limit`.
+  package func partCount(upTo limit: Int) -> Int {
+    var count = 0
+    for term in terms {
+      for factor in term.factors {
+        count += 1
+        for operand in factor.operands where count <= limit { count += operand.partCount(upTo: limit - count) }
+        if count > limit { return count }
+      }
+    }
+    return count
+  }
+
   /// The value with each symbol looked up by name; nil when one is unbound or a divisor is zero.
   public func evaluate(_ value: (String) -> Int?) -> Int? {
     var sum = constant
@@ -276,6 +289,14 @@ extension Dim {
 }
 
 extension Dim.Atom {
+  /// What a quotient, minimum or maximum is of.
+  var operands: [Dim] {
+    switch self {
+    case .symbol: []
+    case .quotient(let a, let b), .minimum(let a, let b), .maximum(let a, let b): [a, b]
+    }
+  }
+
   var range: Interval {
     switch self {
     case .symbol(let symbol): symbol.range

@@ -108,14 +108,35 @@ package struct Graph: Sendable {
 
   /// Appends a node and infers its results' types and known sizes.
   ///
-  /// - Throws: ``ShapeError`` of the operation, placed at `name`.
+  /// - Throws: ``ShapeError`` of the operation, or `APUS-S-0003` when a size expression has grown out of hand, placed at
+  ///   `name`.
   @discardableResult
   package mutating func add(
     _ op: any Operation, _ inputs: [ValueID], name: String = "", resultNames: [String] = []
   ) throws(ShapeError) -> [ValueID] {
     let types: [ValueType]
-    do { types = try op.infer(inputs.map { type($0) }) } catch { throw name.isEmpty ? error : error.at(name) }
+    do {
+      types = try op.infer(inputs.map { type($0) })
+      for case .tensor(let type) in types { try Self.requireManageable(type, op) }
+    } catch {
+      throw name.isEmpty ? error : error.at(name)
+    }
     return append(op, inputs, types, name: name, resultNames: resultNames)
+  }
+
+  /// Parts that a size expression may have. Those of real models have a few; in damaged ones they can double at each node.
+  private static let sizePartLimit = 256
+
+  private static func requireManageable(_ type: TensorType, _ op: any Operation) throws(ShapeError) {
+    var count: Dim = 1
+    for (axis, dim) in type.shape.enumerated() where !dim.isConstant {
+      count = dim.partCount(upTo: sizePartLimit) > sizePartLimit ? dim : count * dim
+      if count.partCount(upTo: sizePartLimit) > sizePartLimit {
+        throw ShapeError(
+          "APUS-S-0003", "\(op.name): the size of dim \(axis) is an expression of more than \(sizePartLimit) parts",
+          hint: "Give the model's inputs fixed shapes, with --shape.")
+      }
+    }
   }
 
   private mutating func append(
@@ -145,7 +166,11 @@ package struct Graph: Sendable {
         return count <= Graph.knownDimsLimit && (tensor.dtype.isInteger || tensor.dtype == .bool)
       })
     else { return [] }
-    return op.dims(inputs.map { values[$0.index].dims }, tensors) ?? []
+    let known = op.dims(inputs.map { values[$0.index].dims }, tensors) ?? []
+    return known.map { dims in
+      let isManageable = dims?.allSatisfy { $0.partCount(upTo: Graph.sizePartLimit) <= Graph.sizePartLimit } ?? false
+      return isManageable ? dims : nil
+    }
   }
 
   // MARK: Changing

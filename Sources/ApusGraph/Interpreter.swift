@@ -97,7 +97,7 @@ private struct GraphRun {
     do { op = try node.op.substituting { symbol in symbols[symbol.name].map { Dim($0) } } } catch {
       throw EvaluationError(problems: error.problems)
     }
-    let results = try op.reference(operands)
+    let results = try op.evaluate(operands)
     guard results.count == node.outputs.count else {
       throw EvaluationError("APUS-V-0035", "\(results.count) results instead of \(node.outputs.count)")
     }

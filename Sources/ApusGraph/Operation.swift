@@ -17,7 +17,8 @@ package protocol Operation: Sendable {
   /// The result types for these operand types.
   func infer(_ x: [ValueType]) throws(ShapeError) -> [ValueType]
 
-  /// Computes the results: slow, clear, in f64 where it matters.
+  /// Computes the results: slow, clear, in f64 where it matters. The operands' types are such that ``infer(_:)`` accepts
+  /// them; ``evaluate(_:)`` makes sure of it.
   func reference(_ x: [HostValue]) throws(EvaluationError) -> [HostValue]
 
   /// The results as functions of the operands' elements, or nil when the operation has no such form and a kernel
@@ -68,6 +69,16 @@ extension Operation {
 
   package func isEqual(to other: any Operation) -> Bool {
     name == other.name && attributes == other.attributes && bodies.isEmpty && other.bodies.isEmpty
+  }
+}
+
+extension Operation {
+  /// Computes the results of operands that may be unfit, such as values whose sizes became known only while running.
+  ///
+  /// - Throws: what ``infer(_:)`` says of the operands' types, or ``reference(_:)`` of their values.
+  package func evaluate(_ x: [HostValue]) throws(EvaluationError) -> [HostValue] {
+    do { _ = try infer(x.map(\.type)) } catch { throw EvaluationError(problems: error.problems) }
+    return try reference(x)
   }
 }
 

@@ -100,4 +100,18 @@ import Testing
       }
     }
   }
+
+  /// Each transposed reshape divides and takes the remainder of all before it: written out, 40 of them would have 2⁴⁰
+  /// parts.
+  @Test func longChainsOfReshapesStaySmall() {
+    let (n, m) = (Dim(Symbol("N", Interval(1, 64))), Dim(Symbol("M", Interval(1, 64))))
+    let arena = ExprArena()
+    let variable = arena.makeVariable(n * m)
+    var index = variable.dim
+    for _ in 0..<40 {
+      let coordinates = arena.coordinates(.flat(index), in: [n, m])
+      index = arena.flat(.coordinates([coordinates[1], coordinates[0]]), in: [m, n])
+      #expect(index.partCount(upTo: 10_000) < 1_000)
+    }
+  }
 }

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusGraph
+import ApusKernel
 import ApusOps
 import Testing
 
@@ -23,23 +24,28 @@ import Testing
         let attributes = Self.mutated(op.attributes, &generator)
         let bodies = op.bodies
         guard let changed = try? type.init(name: name, attributes: attributes).with(bodies: bodies) else { continue }
-        let operands = types.enumerated().map { index, type in
+        var operands = types.enumerated().map { index, type in
           Self.mutated(type, sample.constants[index], &generator)
         }
+        if Int.random(in: 0..<16, using: &generator) == 0 { _ = operands.popLast() }
         let operandTypes = operands.map(\.type)
-        guard let results = try? changed.infer(operandTypes) else {
-          if isBounded { _ = try? changed.reference(operands) }
-          continue
-        }
+        guard let results = try? changed.infer(operandTypes) else { continue }
         _ = changed.work(operandTypes, results)
         _ = changed.boundSymbols
-        if isBounded, Self.isSmall(results) { _ = try? changed.reference(operands) }
+        if isBounded, Self.isSmall(results) { _ = try? changed.evaluate(operands) }
         let tensors = operands.compactMap(\.tensor)
         if tensors.count == operands.count {
           _ = changed.dims(tensors.map { $0.dtype.isInteger ? $0.ints.map { Dim($0) } : nil }, tensors.map(\.type))
+          Self.lower(changed, tensors.map(\.type), results.compactMap(\.tensor))
         }
       }
     }
+  }
+
+  private static func lower(_ op: any ApusGraph.Operation, _ types: [TensorType], _ results: [TensorType]) {
+    let arena = ExprArena()
+    let lowered = op.lower(types.map { Operand(argument: arena.addBuffer($0.dtype), $0) }, results)
+    for operand in lowered ?? [] { _ = operand.at(.flat(arena.makeVariable(operand.type.elementCount).dim), arena) }
   }
 
   /// Whether the results can be computed in a moment.

@@ -71,7 +71,7 @@ import Testing
   @Test func theCommandLineNamesInputs() throws {
     let place = try Workplace()
     try place.build(ONNXModel.product, "good")
-    try place.refuses("run", "good.apus", "--input", "y=a.npy", saying: ["APUS-C-0002", "'y'", "Did you mean 'x'?"])
+    try place.refuses("run", "good.apus", "--input", "y=a.npy", saying: ["APUS-C-0002", "'y'", "Known: x."])
     try place.refuses("run", "good.apus", "--input", "x=a.npy", saying: ["a.npy", "No such file"])
     try place.refuses("run", "good.apus", "--shape", "x=2x3", saying: ["APUS-C-0005", "--shape x=2x3"])
     try place.refuses("run", "good.apus", saying: ["APUS-C-0007", "input 'x'", "--shape x="])

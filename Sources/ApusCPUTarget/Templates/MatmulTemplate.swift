@@ -21,7 +21,7 @@ struct MatmulTemplate: KernelTemplate {
     var bStride: Dim
   }
 
-  private static func form(_ a: TensorType, _ b: TensorType, isConstant: Bool) -> Form? {
+  private static func form(_ a: TensorType, _ b: TensorType) -> Form? {
     guard a.rank >= 2, b.rank >= 2 else { return nil }
     let (k, n) = (a.shape[a.rank - 1], b.shape[b.rank - 1])
     let (aBatch, bBatch) = (Array(a.shape.dropLast(2)), Array(b.shape.dropLast(2)))
@@ -43,7 +43,7 @@ struct MatmulTemplate: KernelTemplate {
     guard node.op.name == "matmul" else { return "it is no matmul" }
     let (a, b) = (graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1]))
     guard a.dtype == .f32, b.dtype == .f32 else { return "the operands are \(a.dtype) and \(b.dtype), not f32" }
-    if Self.form(a, b, isConstant: graph[node.inputs[1]].constant != nil) == nil {
+    if Self.form(a, b) == nil {
       return "the batch dims \(a) and \(b) broadcast in both directions"
     }
     return nil
@@ -55,7 +55,7 @@ struct MatmulTemplate: KernelTemplate {
     let constant = graph[inputs[1]].constant
     guard
       let form = Self.form(
-        graph.tensorType(inputs[0]), graph.tensorType(inputs[1]), isConstant: constant != nil)
+        graph.tensorType(inputs[0]), graph.tensorType(inputs[1]))
     else { return }
     let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
     let packed: Int
@@ -93,7 +93,7 @@ struct MatmulTemplate: KernelTemplate {
     let batches = form.bStride == 0 ? 1 : form.batches
     let panels = form.columns.ceilDivided(by: Dim(block.columns))
     let target = builder.addTemporary(.f32, batches * panels * Dim(block.columns) * form.depth)
-    let source_ = """
+    let text = """
       \(KernelText.prelude)#define KERNEL KERNEL_NAME
       #define \(block.macro)
       \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
@@ -105,7 +105,7 @@ struct MatmulTemplate: KernelTemplate {
       """
     let units = batches * panels * form.depth.ceilDivided(by: 256)
     let code = KernelCode(
-      source: source_, parameters: [batches, form.depth, form.columns, form.bStride],
+      source: text, parameters: [batches, form.depth, form.columns, form.bStride],
       blocks: Dim.minimum(units, 16))
     builder.launch(
       code, buffers: [source, target], name: "pack", sources: [region.node.name], tactic: "pack", work: 0)

@@ -18,6 +18,7 @@ package struct MaxUnpool: TensorOperation {
 
   package func infer(_ x: [TensorType]) throws(ShapeError) -> [TensorType] {
     try expectOperands(x, 2...2)
+    try expect(x[0].dtype != .string, x[0], operand: 0, is: "numeric")
     try expectIndices(x[1], "indices")
     guard x[0].rank == sizes.count + 2, x[1].rank == x[0].rank else {
       throw shapeError("APUS-S-0202", "x \(x[0]), indices \(x[1]) and \(sizes.count) sizes do not fit")
