@@ -265,6 +265,13 @@ extension Dim {
     return count
   }
 
+  /// Whether the expression has few enough parts to compute with. Those of real models have a handful; in a damaged model
+  /// they can double at each node.
+  package var isManageable: Bool { partCount(upTo: Dim.partLimit) <= Dim.partLimit }
+
+  /// The most parts of a manageable expression.
+  package static let partLimit = 256
+
   /// The value with each symbol looked up by name; nil when one is unbound or a divisor is zero.
   public func evaluate(_ value: (String) -> Int?) -> Int? {
     var sum = constant

@@ -124,16 +124,13 @@ package struct Graph: Sendable {
     return append(op, inputs, types, name: name, resultNames: resultNames)
   }
 
-  /// Parts that a size expression may have. Those of real models have a few; in damaged ones they can double at each node.
-  private static let sizePartLimit = 256
-
   private static func requireManageable(_ type: TensorType, _ op: any Operation) throws(ShapeError) {
     var count: Dim = 1
     for (axis, dim) in type.shape.enumerated() where !dim.isConstant {
-      count = dim.partCount(upTo: sizePartLimit) > sizePartLimit ? dim : count * dim
-      if count.partCount(upTo: sizePartLimit) > sizePartLimit {
+      count = dim.isManageable ? count * dim : dim
+      if !count.isManageable {
         throw ShapeError(
-          "APUS-S-0003", "\(op.name): the size of dim \(axis) is an expression of more than \(sizePartLimit) parts",
+          "APUS-S-0003", "\(op.name): the size of dim \(axis) is an expression of more than \(Dim.partLimit) parts",
           hint: "Give the model's inputs fixed shapes, with --shape.")
       }
     }
@@ -167,10 +164,7 @@ package struct Graph: Sendable {
       })
     else { return [] }
     let known = op.dims(inputs.map { values[$0.index].dims }, tensors) ?? []
-    return known.map { dims in
-      let isManageable = dims?.allSatisfy { $0.partCount(upTo: Graph.sizePartLimit) <= Graph.sizePartLimit } ?? false
-      return isManageable ? dims : nil
-    }
+    return known.map { dims in dims?.allSatisfy(\.isManageable) == true ? dims : nil }
   }
 
   // MARK: Changing

@@ -163,29 +163,29 @@ extension ExprArena {
     return dim.upperEnd { variables[$0.name]?.extent }
   }
 
-  /// Index expressions of more parts are computed once and used by name: a quotient and a remainder both hold what they
-  /// divide, so chains of them would double in size at each link.
+  /// Longer index expressions are computed once and used by name: a quotient and a remainder both hold what they divide,
+  /// so chains of them would double in size at each link.
   private static let inlinePartLimit = 96
+
+  private func named(_ index: Dim) -> Dim {
+    index.partCount(upTo: Self.inlinePartLimit) <= Self.inlinePartLimit ? index : dynamicIndex(self.index(index))
+  }
 
   /// `floor(index / divisor)` with what is known of the loop variables' extents.
   package func quotient(_ index: Dim, _ divisor: Dim) -> Dim {
-    let quotient = simplifiedQuotient(index, divisor)
-    if quotient.partCount(upTo: Self.inlinePartLimit) <= Self.inlinePartLimit { return quotient }
-    return dynamicIndex(self.index(quotient))
-  }
-
-  private func simplifiedQuotient(_ index: Dim, _ divisor: Dim) -> Dim {
     if divisor == 1 { return index }
+    let index = named(index)
     let (whole, rest) = index.split(by: divisor)
     if rest == 0 { return whole }
     // Divisors are sizes of tensors that are being walked over, so they are positive.
-    if let (numerator, first) = rest.asQuotient { return whole + simplifiedQuotient(numerator, first * divisor) }
+    if let (numerator, first) = rest.asQuotient { return whole + quotient(numerator, first * divisor) }
     if rest.range.lower >= 0, let upper = upperBound(rest), (divisor - 1 - upper).range.lower >= 0 { return whole }
     return whole + rest.floorDivided(by: divisor)
   }
 
   package func remainder(_ index: Dim, _ divisor: Dim) -> Dim {
     if divisor == 1 { return 0 }
+    let index = named(index)
     return index - quotient(index, divisor) * divisor
   }
 }

@@ -214,8 +214,9 @@ struct ONNXErrorTests {
     }
   }
 
-  /// Sizes that double in length with every node are refused before they fill the memory.
-  @Test func sizesMayNotGrowWithoutBound() {
+  /// Integers that are sums and products of sizes are followed no further once their expressions are long: from there on
+  /// they are computed while running.
+  @Test func sizesDoNotGrowWithoutBound() throws {
     var nodes = [ONNX.node("Shape", ["x"], ["s"]), ONNX.node("Gather", ["s", "zero"], ["d0"])]
     for index in 0..<60 {
       nodes.append(ONNX.node("Add", ["d\(index)", "one"], ["a\(index)"]))
@@ -225,7 +226,8 @@ struct ONNXErrorTests {
     let graph = ONNX.graph(
       [ONNX.floats("x", "n")], nodes, ["d60"],
       constants: [ONNX.tensor("zero", [0]), ONNX.tensor("one", [1]), ONNX.tensor("three", [3])])
-    #expect(ONNX.codes(ONNX.model(graph)) == ["APUS-I-0035"])
+    let loaded = try ONNX.load(ONNX.model(graph))
+    #expect(loaded.order.count > 100)
   }
 
   private func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix) {

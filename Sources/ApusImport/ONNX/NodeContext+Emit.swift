@@ -22,31 +22,11 @@ extension NodeContext {
       if let constants = try folded(op, inputs) { return constants.map { builder.graph.addConstant($0) } }
       let path = scope.path + (node.name.isEmpty ? node.output.first { !$0.isEmpty } ?? node.opType : node.name)
       let results = try builder.graph.add(op, inputs, name: path)
-      try checkComplexity(results)
       followSizes(op, inputs, results)
       return results.map(constantIfKnown)
     } catch let error as any RoomError {
       throw ImportError(problems: error.problems)
     } catch { throw ImportError("APUS-I-0013", "\(error)") }
-  }
-
-  /// Most symbols and quotients that a size may be made of: far more than a model's, and little enough to compute with.
-  private static let complexityLimit = 4000
-
-  /// Most terms of one size: products of sums grow quickly.
-  private static let termLimit = 200
-
-  private func checkComplexity(_ results: [ValueID]) throws(ImportError) {
-    for id in results {
-      let value = builder.graph[id]
-      for dim in (value.type.tensor?.shape ?? []) + (value.dims ?? []) where !dim.isConstant {
-        var budget = NodeContext.complexityLimit
-        dim.spend(&budget)
-        if budget < 0 || dim.summands.count > NodeContext.termLimit {
-          throw ImportError("APUS-I-0035", "a size is made of too many symbols and quotients")
-        }
-      }
-    }
   }
 
   /// Adds an operation that has one result.
@@ -95,7 +75,8 @@ extension NodeContext {
   /// Keeps track of sizes through floats: sizes that are cast, scaled, rounded and cast back are sizes again.
   private func followSizes(_ op: any Operation, _ inputs: [ValueID], _ results: [ValueID]) {
     guard results.count == 1, let type = builder.graph.type(results[0]).tensor, type.rank <= 1,
-      let fractions = Fraction.follow(op.name, inputs, builder)
+      let fractions = Fraction.follow(op.name, inputs, builder),
+      fractions.allSatisfy({ $0.numerator.isManageable && $0.denominator.isManageable })
     else { return }
     if type.dtype.isFloat {
       builder.fractions[results[0]] = fractions
@@ -239,23 +220,5 @@ extension NodeContext {
       result = wider
     }
     return result
-  }
-}
-
-extension Dim {
-  /// Takes one from `budget` for each part of the expression, until nothing is left.
-  fileprivate func spend(_ budget: inout Int) {
-    for summand in summands {
-      for factor in summand.factors {
-        budget -= 1
-        if budget < 0 { return }
-        switch factor {
-        case .symbol: break
-        case .quotient(let a, let b), .minimum(let a, let b), .maximum(let a, let b):
-          a.spend(&budget)
-          b.spend(&budget)
-        }
-      }
-    }
   }
 }
