@@ -124,13 +124,16 @@ package struct Graph: Sendable {
     return append(op, inputs, types, name: name, resultNames: resultNames)
   }
 
+  /// Refuses sizes that are too long to compute with, alone or multiplied.
   private static func requireManageable(_ type: TensorType, _ op: any Operation) throws(ShapeError) {
+    let productLimit = 16 * Dim.partLimit
     var count: Dim = 1
     for (axis, dim) in type.shape.enumerated() where !dim.isConstant {
-      count = dim.isManageable ? count * dim : dim
-      if !count.isManageable {
+      let isManageable = dim.isManageable && count.summands.count * dim.summands.count <= productLimit
+      if isManageable { count = count * dim }
+      if !isManageable || count.partCount(upTo: productLimit) > productLimit {
         throw ShapeError(
-          "APUS-S-0003", "\(op.name): the size of dim \(axis) is an expression of more than \(Dim.partLimit) parts",
+          "APUS-S-0003", "\(op.name): the size of dim \(axis) is an expression of too many parts",
           hint: "Give the model's inputs fixed shapes, with --shape.")
       }
     }

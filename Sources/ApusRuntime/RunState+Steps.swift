@@ -155,7 +155,7 @@ extension RunState {
   /// Sets a symbol that is known only while running; ``DimProgram/evaluateLate(into:)`` must follow.
   func set(_ node: Int, to value: Int, step: Int) throws(RunError) {
     let symbol = engine.plan.runSymbols[node - program.dims.shapeSymbolCount]
-    if value < 0 || !symbol.range.contains(value) {
+    if !symbol.range.contains(value) {
       throw RunError(
         "APUS-R-0015",
         "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",

@@ -9,11 +9,40 @@ extension NodeContext {
   /// A pure operation on small constants is computed at once.
   func emitAll(_ name: String, _ attributes: Attributes = [:], _ inputs: [ValueID]) throws(ImportError) -> [ValueID] {
     let op: any Operation
+    let attributes = name == "sizes" ? attributes : try settled(attributes)
     do { op = try session.options.catalogue.make(name, attributes) } catch {
       if error.problems.first?.code == "APUS-G-0011" { throw .unsupported("it needs the operation '\(name)'") }
       throw ImportError(problems: error.problems)
     }
     return try add(op, inputs)
+  }
+
+  /// Attributes in which every long size is replaced by a symbol that is set to its value while running.
+  private func settled(_ attributes: Attributes) throws(ImportError) -> Attributes {
+    var settled: [(String, Attribute)] = []
+    for entry in attributes.entries {
+      guard case .dims(var dims) = entry.value else {
+        settled.append((entry.name, entry.value))
+        continue
+      }
+      for (index, dim) in dims.enumerated() { dims[index] = try self.settled(dim, "\(entry.name)_\(index)") }
+      settled.append((entry.name, .dims(dims)))
+    }
+    return Attributes(settled)
+  }
+
+  /// A size, or when it is long a symbol that is set to its value while running.
+  func settled(_ dim: Dim, _ stem: String) throws(ImportError) -> Dim {
+    guard isLong(dim) else { return dim }
+    let size = Dim(freshSymbol(stem, dim.range))
+    _ = try emitAll("bind_dims", ["dims": .dims([size])], [emit("sizes", ["dims": .dims([dim])])])
+    return size
+  }
+
+  /// Sizes that are known before running may be longer: one that is set while running has no place in the arena.
+  private func isLong(_ dim: Dim) -> Bool {
+    dim.partCount(upTo: 2) > 2
+      && (dim.partCount(upTo: 64) > 64 || dim.symbols.contains { session.symbols.late.contains($0.name) })
   }
 
   /// Adds an operation that has been made.
@@ -22,6 +51,7 @@ extension NodeContext {
       if let constants = try folded(op, inputs) { return constants.map { builder.graph.addConstant($0) } }
       let path = scope.path + (node.name.isEmpty ? node.output.first { !$0.isEmpty } ?? node.opType : node.name)
       let results = try builder.graph.add(op, inputs, name: path)
+      session.symbols.late.formUnion(op.boundSymbols.map(\.name))
       followSizes(op, inputs, results)
       return results.map(constantIfKnown)
     } catch let error as any RoomError {

@@ -4,6 +4,8 @@ import ApusCore
 struct SymbolTable {
   private var named: [String: Symbol] = [:]
   private var taken: Set<String> = []
+  /// Names of the symbols that are set while running.
+  var late: Set<String> = []
 
   /// Keeps a name from being given to a fresh symbol.
   mutating func reserve(_ symbol: Symbol) {

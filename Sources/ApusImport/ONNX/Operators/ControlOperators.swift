@@ -112,19 +112,24 @@ enum ControlOperators {
     guard outputs.count >= states.count else {
       throw ImportError("APUS-I-0014", "the body has too few outputs for \(states.count) states")
     }
-    let widened = zip(states, outputs).map { state, output in
-      opened(n, state, first.builder.graph.type(output))
+    var widened: [ValueType] = []
+    for (state, output) in zip(states, outputs) {
+      widened.append(try opened(n, state, first.builder.graph.type(output)))
     }
     return widened == states ? first : try n.body(proto, head + widened + slices, "body")
   }
 
   /// The type of a state with fresh symbols for the sizes that differ after one iteration.
-  private static func opened(_ n: NodeContext, _ before: ValueType, _ after: ValueType) -> ValueType {
+  private static func opened(
+    _ n: NodeContext, _ before: ValueType, _ after: ValueType
+  ) throws(ImportError) -> ValueType {
     switch (before, after) {
     case (.tensor(let a), .tensor(let b)) where a.rank == b.rank:
       let shape = zip(a.shape, b.shape).map { $0 == $1 ? $0 : Dim(n.freshSymbol("state")) }
       return .tensor(a.with(shape: shape))
     case (.sequence, .sequence): return after
+    case (.optional, .tensor), (.optional, .sequence):
+      throw .unsupported("a state that is optional at first (\(before)) and no longer after one iteration (\(after))")
     default: return before
     }
   }

@@ -54,11 +54,17 @@ enum MovementOperators {
     } else {
       requested = try n.sizes(n.input(1), "shape", range: Interval(-1, .max))
     }
-    return [try n.reshape(x, resolved(requested, of: n.shape(x), allowsZero: n.flag("allowzero")))]
+    let allowsZero = try n.flag("allowzero")
+    let input = try n.shape(x)
+    if let shape = try resolved(requested, of: input, allowsZero: allowsZero) { return [try n.reshape(x, shape)] }
+    return [try n.reshape(x, dynamic(n, requested, of: input, allowsZero: allowsZero))]
   }
 
-  /// The shape that a Reshape asks for, with −1 (the rest) and 0 (as in the input) replaced.
-  static func resolved(_ requested: [Dim], of input: Shape, allowsZero: Bool) throws(ImportError) -> Shape {
+  /// The shape that a Reshape asks for, with −1 (the rest) and 0 (as in the input) replaced; nil when it is known only
+  /// while running which entries these are.
+  private static func resolved(
+    _ requested: [Dim], of input: Shape, allowsZero: Bool
+  ) throws(ImportError) -> Shape? {
     var shape = requested
     var rest: Int?
     for (axis, dim) in requested.enumerated() {
@@ -79,8 +85,7 @@ enum MovementOperators {
       shape[rest] = try quotient(Dim.product(input), Dim.product(shape))
       return shape
     }
-    let mayBeNegative = requested.indices.filter { requested[$0].range.lower < 0 }
-    return mayBeNegative.isEmpty ? shape : dynamic(requested, of: input, allowsZero: allowsZero)
+    return requested.contains { $0.range.lower < 0 } ? nil : shape
   }
 
   private static func quotient(_ total: Dim, _ known: Dim) throws(ImportError) -> Dim {
@@ -96,14 +101,17 @@ enum MovementOperators {
   }
 
   /// The shape where entries are only known when running: each may turn out to be −1 or 0.
-  private static func dynamic(_ requested: [Dim], of input: Shape, allowsZero: Bool) -> Shape {
+  private static func dynamic(
+    _ n: NodeContext, _ requested: [Dim], of input: Shape, allowsZero: Bool
+  ) throws(ImportError) -> Shape {
     let copied = requested.enumerated().map { axis, dim in
       allowsZero || axis >= input.count || dim.range.lower > 0
         ? Dim(0) : (1 - Dim.minimum(Dim.maximum(dim, -dim), 1)) * input[axis]
     }
     // A factor of 1 stands for −1.
     let factors = zip(requested, copied).map { Dim.maximum($0, -$0) + $1 }
-    let rest = Dim.product(input).floorDivided(by: Dim.maximum(Dim.product(factors), 1))
+    let known = try n.settled(Dim.product(factors), "known")
+    let rest = try n.settled(Dim.product(input).floorDivided(by: Dim.maximum(known, 1)), "rest")
     return zip(requested, copied).map { dim, copy in
       dim.range.lower >= 0 ? dim : Dim.maximum(dim, 0) + copy + Dim.maximum(-dim, 0) * rest
     }
