@@ -144,6 +144,7 @@ package struct Convolution: TensorOperation {
       Sample(Convolution(plain), "f32[B, 3, S, S]", "f32[4, 3, 3, 3]", where: sizes),
       Sample(Convolution(padded), "f32[B, 3, S, 6]", "f32[4, 3, 3, 2]", where: sizes),
       Sample(Convolution(padded, groups: 2, layout: .nhwc), "f32[B, S, 6, 4]", "f32[6, 3, 2, 2]", where: sizes),
+      Sample(Convolution(padded, groups: 6, layout: .nhwc), "f32[B, S, 6, 6]", "f32[6, 3, 2, 1]", where: sizes),
       Sample(Convolution(padded, groups: 4), "i32[B, 4, S, 6]", "i32[4, 1, 3, 2]", where: sizes),
       Sample(Convolution(line), "f16[B, 2, S]", "f16[3, 2, 4]", where: sizes),
       Sample(Convolution(line, layout: .nhwc), "f64[B, S, 2]", "f64[3, 4, 2]", where: sizes),

@@ -153,6 +153,7 @@ package struct Pool: TensorOperation {
         Sample(
           Pool(kind, kernel: [3, 2], wide, ceilMode: true, countIncludePad: true, p: 1, layout: .nhwc),
           "f64[B, S, 6, 2]", where: sizes),
+        Sample(Pool(kind, kernel: [3, 2], padded, p: 2, layout: .nhwc), "f32[B, S, 6, 19]", where: sizes),
       ]
     }
     samples.append(Sample(Pool(.max, kernel: [3, 2], padded), "i8[B, 2, S, 5]", where: sizes))
