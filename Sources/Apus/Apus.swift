@@ -5,6 +5,7 @@ package import ApusImport
 import ApusOps
 @_exported public import ApusPlan
 @_exported public import ApusRuntime
+public import Foundation
 
 /// Reads a model of any format in ``Importers``.
 ///
@@ -39,21 +40,21 @@ package func build(
     options: options)
 }
 
-/// Builds the model at a path for this machine.
+/// Builds the model in a file.
 ///
 /// - Parameters:
 ///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
 ///   - target: `native`, or an instruction-set level such as `x86-64-v3`.
 /// - Throws: ``ImportError`` or ``BuildError``.
 public func buildPlan(
-  contentsOf path: String, shapes: [String: [Int]] = [:], target: String = "native"
+  contentsOf url: URL, shapes: [String: [Int]] = [:], target: String = "native"
 ) throws -> Plan {
-  try build(try importModel(path, shapes: shapes), target: target).plan
+  try build(try importModel(url.path, shapes: shapes), target: target).plan
 }
 
 extension Plan {
   /// Writes the plan as an engine file, whole or not at all.
-  public func write(to path: String) throws(EngineFileError) { try EngineFile.write(self, to: path) }
+  public func write(to url: URL) throws(EngineFileError) { try EngineFile.write(self, to: url.path) }
 }
 
 extension Engine {
@@ -61,7 +62,11 @@ extension Engine {
   ///
   /// - Parameter threads: how many threads compute; nil for one per core.
   /// - Throws: ``EngineFileError`` with the exact difference when the engine does not fit this machine.
-  public convenience init(contentsOf path: String, threads: Int? = nil) throws(EngineFileError) {
+  public convenience init(contentsOf url: URL, threads: Int? = nil) throws(EngineFileError) {
+    try self.init(path: url.path, threads: threads)
+  }
+
+  package convenience init(path: String, threads: Int? = nil) throws(EngineFileError) {
     let plan = try EngineFile.read(path)
     do { try self.init(plan: plan, threads: threads) } catch { throw error.at(path) }
   }

@@ -7,7 +7,7 @@ import Testing
   private static func engine() throws -> Engine {
     let place = try Workplace()
     try place.build(ONNXModel.product, "good")
-    return try Engine(contentsOf: place.path("good.apus"))
+    return try Engine(path: place.path("good.apus"))
   }
 
   private static func floats(_ shape: [Int], _ values: [Float]) -> HostTensor {

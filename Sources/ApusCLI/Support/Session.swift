@@ -25,7 +25,7 @@ struct Session {
   ) throws {
     let start = ContinuousClock.now
     if try ModelFile.isEngine(path) {
-      engine = try Engine(contentsOf: path, threads: threads)
+      engine = try Engine(path: path, threads: threads)
       shapes = try ShapeArguments(arguments, inputs: engine.plan.inputTypes).byName
       buildTime = nil
       loadTime = ContinuousClock.now - start
