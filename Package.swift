@@ -79,7 +79,9 @@ let package = Package(
     tests("ApusRuntimeTests", ["ApusCore", "ApusPlan", "ApusRuntime"]),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     tests("ApusCPUDeviceTests", ["ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "CAllocationCounter"]),
-    tests("ApusTests", ["Apus", "ApusCore"]),
+    tests(
+      "ApusTests",
+      ["Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusTesting", "TestSupport"]),
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
     tests("ApusCLITests", ["ApusCLI", "TestSupport", "ApusCore", "ApusPlan"]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),

@@ -1,12 +1,12 @@
 // Builds a model, keeps the engine in a file, loads it and runs it.
 
+// snippet.show
 import Apus
 import Foundation
 
-// snippet.show
 let file = URL(fileURLWithPath: "model.apus")
-let plan = try buildPlan(contentsOf: URL(fileURLWithPath: "model.onnx"))
-try plan.write(to: file)
+let plans = try buildPlans(contentsOf: URL(fileURLWithPath: "model.onnx"))
+try plans.write(to: file)
 
 let engine = try Engine(contentsOf: file)
 let context = try engine.makeContext()

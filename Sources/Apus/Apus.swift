@@ -44,16 +44,19 @@ package func build(
 ///
 /// - Parameters:
 ///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
+///   - profiles: ranges of sizes, each with kernels of its own; none for one plan that takes every size.
 ///   - target: `native`, or an instruction-set level such as `x86-64-v3`.
 /// - Throws: ``ImportError`` or ``BuildError``.
-public func buildPlan(
-  contentsOf url: URL, shapes: [String: [Int]] = [:], target: String = "native"
-) throws -> Plan {
-  try build(try importModel(url.path, shapes: shapes), target: target).plan
+/// - Returns: a plan for each profile.
+public func buildPlans(
+  contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], target: String = "native"
+) throws -> [Plan] {
+  let model = try importModel(url.path, shapes: shapes)
+  return try build(model, target: target, options: BuildOptions(profiles: profiles)).plans
 }
 
-extension Plan {
-  /// Writes the plan as an engine file, whole or not at all.
+extension [Plan] {
+  /// Writes the plans as an engine file, whole or not at all.
   public func write(to url: URL) throws(EngineFileError) { try EngineFile.write(self, to: url.path) }
 }
 
@@ -67,13 +70,14 @@ extension Engine {
   }
 
   package convenience init(path: String, threads: Int? = nil) throws(EngineFileError) {
-    let plan = try EngineFile.read(path)
-    do { try self.init(plan: plan, threads: threads) } catch { throw error.at(path) }
+    let plans = try EngineFile.read(path)
+    do { try self.init(plans: plans, threads: threads) } catch { throw error.at(path) }
   }
 
-  /// Makes a plan ready on the device that it was built for.
-  public convenience init(plan: Plan, threads: Int? = nil) throws(EngineFileError) {
-    let backend = try Backend.named(plan.fingerprint.backend)
-    try self.init(plan: plan, device: backend.makeDevice(threads), hostOperations: CatalogueHostOperations())
+  /// Makes plans ready on the device that they were built for.
+  public convenience init(plans: [Plan], threads: Int? = nil) throws(EngineFileError) {
+    try Plan.validate(plans)
+    let backend = try Backend.named(plans[0].fingerprint.backend)
+    try self.init(plans: plans, device: backend.makeDevice(threads), hostOperations: CatalogueHostOperations())
   }
 }

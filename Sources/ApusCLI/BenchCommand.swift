@@ -48,18 +48,22 @@ struct BenchCommand: ParsableCommand {
   func run() throws {
     try checkTimes()
     let progress = ProgressBar(isQuiet: execution.quiet)
-    let session = try Session(model, shapes: shape, threads: execution.threadCount(), progress: progress)
+    let profile = ProfileSelection(argument: execution.profile)
+    let session = try Session(
+      model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext()
     for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
     let warmEnd = ContinuousClock.now + .milliseconds(warmup)
-    repeat { try context.run() } while ContinuousClock.now < warmEnd
-    let profiler = layers ? LayerProfiler(plan: session.engine.plan) : nil
-    if let profiler { context.profile(with: profiler) }
-    let measurement = try measure(context, progress)
+    repeat { try context.run(profile: profile) } while ContinuousClock.now < warmEnd
+    let profiler = layers ? LayerProfiler(plan: session.engine.plans[context.activeProfile]) : nil
+    if let profiler { context.time(context.activeProfile, with: profiler) }
+    let measurement = try measure(context, profile, progress)
     progress.finish()
     let report = BenchReport(
-      model: model, inputs: inputs.entries, session: session, measurement: measurement, layers: profiler?.layers)
+      model: model, inputs: inputs.entries, session: session,
+      profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
+      layers: profiler?.layers)
     print(json ? report.json.description : report.text)
   }
 
@@ -75,14 +79,16 @@ struct BenchCommand: ParsableCommand {
   }
 
   /// Runs for the duration, at least once.
-  private func measure(_ context: borrowing ExecutionContext, _ progress: ProgressBar) throws -> Measurement {
+  private func measure(_ context: borrowing ExecutionContext, _ profile: ProfileSelection?, _ progress: ProgressBar)
+    throws -> Measurement
+  {
     var latencies: [Duration] = []
     latencies.reserveCapacity(1 << 16)
     let start = ContinuousClock.now
     let end = start + .seconds(duration)
     var now = start
     repeat {
-      try context.run()
+      try context.run(profile: profile)
       let finished = ContinuousClock.now
       latencies.append(finished - now)
       progress.update("measure", Int((finished - start) / .milliseconds(1)), of: Int(duration * 1000))

@@ -67,15 +67,15 @@ struct BuildCommand: ParsableCommand {
     let progress = ProgressBar(isQuiet: quiet)
     progress.update("read", 0, of: 0)
     let model = try importModel(self.model, shapes: shapes)
-    let profiles = try ProfileArguments.parse(profile, symbols: model.symbols)
+    let profiles = try ProfileArguments.parse(profile, symbols: model.symbols, inputs: model.inputTypes)
     let options = BuildOptions(profiles: profiles) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: chosen, target: target, jobs: jobs, options: options)
     progress.update("write", 0, of: 0)
-    try EngineFile.write(result.plan, to: path)
+    try EngineFile.write(result.plans, to: path)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
-    report(result.plan, path, ContinuousClock.now - start)
+    report(result.plans, path, ContinuousClock.now - start)
   }
 
   static func engineName(for model: String) -> String {
@@ -115,22 +115,24 @@ struct BuildCommand: ParsableCommand {
     return (chosen, shapes)
   }
 
-  private func report(_ plan: Plan, _ path: String, _ duration: Duration) {
-    let seconds = duration / .seconds(1)
+  private func report(_ plans: [Plan], _ path: String, _ duration: Duration) {
+    let (seconds, plan) = (duration / .seconds(1), plans[0])
+    let steps = plans.reduce(0) { $0 + $1.stepCount }
     if json {
       print(
         JSON.object([
           ("model", .string(model)), ("engine", .string(path)), ("engine_bytes", .int(FileSize.of(path))),
-          ("seconds", .number(seconds)), ("steps", .int(plan.stepCount)), ("functions", .int(plan.functions.count)),
+          ("seconds", .number(seconds)), ("steps", .int(steps)), ("functions", .int(plan.functions.count)),
           ("target", .string(plan.fingerprint.target)), ("constant_bytes", .int(plan.constants.byteCount)),
           ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
           ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
+          ("profiles", .strings(plans.map(\.profile.name))),
         ]))
       return
     }
     print(
       """
-      \(path): \(Units.bytes(FileSize.of(path))), \(plan.stepCount) steps, \(plan.functions.count) kernels for \
+      \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(steps) steps, \(plan.functions.count) kernels for \
       \(plan.fingerprint.backend) \(plan.fingerprint.target), in \(Units.fixed(seconds, 1)) s
       """)
   }

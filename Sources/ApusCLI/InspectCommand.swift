@@ -25,8 +25,23 @@ struct InspectCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Shape of an input.", valueName: "NAME=1x3x640x640"))
   var shape: [String] = []
 
+  @Option(help: ArgumentHelp("The profile whose steps are shown (default: the first).", valueName: "NAME|INDEX"))
+  var profile: String?
+
   @Flag(help: "Print JSON.")
   var json = false
+
+  private func chosen(from plans: [Plan]) throws -> Plan {
+    guard let profile else { return plans[0] }
+    if let index = Int(profile) ?? plans.firstIndex(where: { $0.profile.name == profile }),
+      plans.indices.contains(index)
+    {
+      return plans[index]
+    }
+    throw UsageError(
+      "APUS-C-0018", "the engine has no profile '\(profile)'", place: "--profile",
+      hint: "It has \(plans.enumerated().map { "\($0) '\($1.profile.name)'" }.joined(separator: ", ")).")
+  }
 
   func run() throws {
     let byteCount = FileSize.of(model)
@@ -38,12 +53,14 @@ struct InspectCommand: ParsableCommand {
       let report = ModelReport(model: try importModel(model), fileByteCount: byteCount)
       return print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
     }
-    let plan = try EngineFile.read(model)
+    let plans = try EngineFile.read(model)
+    let plan = try chosen(from: plans)
     let given = try ShapeArguments(shape, inputs: plan.inputTypes)
-    let values = SymbolValues(shapes: given.byName, inputs: plan.inputTypes, profile: plan.profiles.first)
+    let values = SymbolValues(shapes: given.byName, inputs: plan.inputTypes, profile: plan.profile)
     let known = try? values.shapes(of: plan.inputTypes)
     let memory = try known.map { try plan.memoryForecast(shapes: $0) }
-    let report = PlanReport(plan: plan, fileByteCount: byteCount, values: values, memory: memory)
+    let profiles = plans.map { ProfileRow(plan: $0) }
+    let report = PlanReport(plan: plan, profiles: profiles, fileByteCount: byteCount, values: values, memory: memory)
     print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
   }
 }

@@ -54,13 +54,15 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     let progress = ProgressBar(isQuiet: execution.quiet)
-    let session = try Session(model, shapes: shape, threads: execution.threadCount(), progress: progress)
+    let profile = ProfileSelection(argument: execution.profile)
+    let session = try Session(
+      model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext()
     let start = ContinuousClock.now
-    let results = try context.run(inputs: inputs.values)
+    let results = try context.run(inputs: inputs.values, profile: profile)
     let duration = ContinuousClock.now - start
-    let bindings = session.engine.plan.outputs
+    let bindings = session.plan.outputs
     let files = TensorFiles.fileNames(bindings.map(\.name))
     var outputs: [OutputReport] = []
     for (index, binding) in bindings.enumerated() {
@@ -72,7 +74,9 @@ struct RunCommand: ParsableCommand {
       }
       outputs.append(output)
     }
-    let report = RunReport(model: model, inputs: inputs.entries, outputs: outputs, session: session, duration: duration)
+    let report = RunReport(
+      model: model, inputs: inputs.entries, outputs: outputs, session: session,
+      profile: session.engine.profiles[context.activeProfile].name, duration: duration)
     print(json ? report.json.description : report.text)
     if outputs.contains(where: { $0.comparison?.isEqual == false }) {
       throw UsageError(
@@ -117,6 +121,9 @@ struct RunCommand: ParsableCommand {
 struct ExecutionOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Threads to run with (default: the cores).", valueName: "N"))
   var threads: Int?
+
+  @Option(help: ArgumentHelp("The engine's profile to run (default: the first).", valueName: "NAME|INDEX|auto"))
+  var profile: String?
 
   @Flag(help: "Show no progress.")
   var quiet = false

@@ -9,9 +9,6 @@ package struct CPUCodeTarget: Target {
   let compiler: CCompiler
   package let templates: [any KernelTemplate]
 
-  /// Version of what the compiler writes; engines of another version are refused.
-  package static let compilerVersion = "0.1.0"
-
   /// - Throws: ``BuildError`` when the C compiler is missing or the target name is unknown.
   package init(name: String, machineFeatures: [String], jobs: Int) throws(BuildError) {
     cpu = try CPUTarget(name: name, machineFeatures: machineFeatures)
@@ -23,8 +20,7 @@ package struct CPUCodeTarget: Target {
   }
 
   package var fingerprint: Fingerprint {
-    Fingerprint(
-      format: 1, compiler: Self.compilerVersion, backend: "cpu", target: cpu.name, features: cpu.features)
+    Fingerprint(backend: "cpu", target: cpu.name, features: cpu.features)
   }
 
   package func loops(_ kernel: Kernel) -> KernelCode {

@@ -27,26 +27,95 @@ package enum BuildPhase: String, Sendable {
   case optimise, lower, compile
 }
 
-/// A plan with the account of how it came about.
+/// The plans of an engine, one for each profile, with the account of how they came about.
 package struct BuildResult: Sendable {
-  package var plan: Plan
+  package var plans: [Plan]
   package var log: FusionLog
 }
 
-/// Compiles a graph to a plan.
+/// Compiles a graph to plans.
 package enum Builder {
+  /// Makes a plan for each profile; without profiles one that takes every size. Plans share kernels and constants.
+  ///
   /// - Throws: ``BuildError``; every problem of a phase at once.
   package static func build(
     _ source: Graph, name: String, metadata: [String: String] = [:], target: any Target, options: BuildOptions
   ) throws(BuildError) -> BuildResult {
-    var graph = source
+    let profiles = options.profiles.isEmpty ? [Profile(name: "default", ranges: [])] : options.profiles
+    let graphs = try specialised(source, profiles)
     var log = FusionLog()
+    var shared = SharedParts()
+    var plans: [Plan] = []
+    for (graph, profile) in zip(graphs, profiles) {
+      var plan = Plan(name: name, fingerprint: target.fingerprint)
+      plan.metadata = metadata
+      plan.profile = profile
+      let done = plans.count * options.passes.count
+      try lower(graph, into: &plan, &shared, &log, target, options) { index in
+        options.progress(.optimise, done + index, profiles.count * options.passes.count)
+      }
+      plans.append(plan)
+    }
+    try dump(plans, shared.sources)
+    var images: [KernelImage] = []
+    if !shared.sources.isEmpty {
+      options.progress(.compile, 0, shared.sources.count)
+      images = [try target.compile(shared.sources) { options.progress(.compile, $0, $1) }]
+    }
+    let constants = shared.constants.section()
+    for index in plans.indices {
+      plans[index].functions = shared.functions
+      plans[index].images = images
+      plans[index].constants = constants
+    }
+    return BuildResult(plans: plans, log: log)
+  }
+
+  /// The graph for each profile: sizes that are fixed in it become constants, others have its ranges.
+  private static func specialised(_ source: Graph, _ profiles: [Profile]) throws(BuildError) -> [Graph] {
+    var graphs: [Graph] = []
+    var problems: [Diagnostic] = []
+    for profile in profiles {
+      do {
+        let graph = try source.substituting { profile.dim(of: $0) }
+        problems += impossibleSizes(graph, profile)
+        graphs.append(graph)
+      } catch { problems += error.at("profile '\(profile.name)'").problems }
+    }
+    if !problems.isEmpty { throw BuildError(problems: problems) }
+    return graphs
+  }
+
+  /// Values that would have a negative size at the profile's opt.
+  private static func impossibleSizes(_ graph: Graph, _ profile: Profile) -> [Diagnostic] {
+    let sizes = Dictionary(profile.ranges.map { ($0.symbol, $0.opt) }, uniquingKeysWith: { first, _ in first })
+    for id in graph.order {
+      for output in graph[id].outputs {
+        for dim in graph.type(output).tensor?.shape ?? [] {
+          guard let size = dim.evaluate({ sizes[$0] }), size < 0 else { continue }
+          return [
+            Diagnostic(
+              "APUS-B-0014", "'\(graph[id].name)' has the size \(dim) = \(size) at opt",
+              place: "profile '\(profile.name)'", hint: "Choose an opt for which every size of the model is possible.")
+          ]
+        }
+      }
+    }
+    return []
+  }
+
+  /// Optimises a graph and cuts it into steps.
+  private static func lower(
+    _ source: Graph, into plan: inout Plan, _ shared: inout SharedParts, _ log: inout FusionLog, _ target: any Target,
+    _ options: BuildOptions, progress: (Int) -> Void
+  ) throws(BuildError) {
+    var graph = source
     for (index, pass) in options.passes.enumerated() {
-      options.progress(.optimise, index, options.passes.count)
+      progress(index)
       try pass.apply(&graph, &log)
     }
     options.progress(.lower, 0, 1)
-    var builder = StepBuilder(graph)
+    var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)
     for (index, input) in graph.inputs.enumerated() {
       let isObject = graph.type(input).tensor.map { $0.dtype == .string } ?? true
@@ -56,42 +125,37 @@ package enum Builder {
     let control = ControlLowering(target: target, fuses: options.fuses)
     var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log)
     try fuser.run(into: &builder)
-    let outputs = placeOutputs(graph, &builder)
-
-    var plan = Plan(name: name, fingerprint: target.fingerprint)
-    plan.metadata = metadata
+    plan.outputs = placeOutputs(graph, &builder)
     plan.inputs = graph.inputs.map { Binding(name: graph[$0].name, type: graph.type($0), slot: builder.slot($0)) }
-    plan.outputs = outputs
     plan.runSymbols = runSymbolList(graph)
     plan.shapeSymbols = shapeSymbols(graph, except: builder.runSymbols)
-    plan.profiles = options.profiles
     plan.slots = builder.slots
     plan.steps = builder.steps
     plan.assignLifetimes()
-    plan.functions = builder.functions
-    plan.constants = builder.constants.section()
-    try dump(plan, builder.sources)
-    if !builder.sources.isEmpty {
-      options.progress(.compile, 0, builder.sources.count)
-      plan.images = [try target.compile(builder.sources) { options.progress(.compile, $0, $1) }]
-    }
-    return BuildResult(plan: plan, log: fuser.log)
+    shared = builder.shared
+    log = fuser.log
   }
 
   package static let dumpKnob = Knob(
     "APUS_DUMP", "directory", default: "", "write the source of every kernel, named by the first step that uses it")
 
-  private static func dump(_ plan: Plan, _ sources: [String]) throws(BuildError) {
+  private static func dump(_ plans: [Plan], _ sources: [String]) throws(BuildError) {
     let folder = try dumpKnob.value()
     if folder.isEmpty { return }
-    for (number, step) in plan.steps.enumerated() {
-      guard case .launch(let launch) = step.action else { continue }
-      let name = step.name.map { $0.isLetter || $0.isNumber || "+_".contains($0) ? $0 : "-" }
-      let source = sources[launch.function]
-      do { try AtomicFile.write(Array(source.utf8), to: "\(folder)/\(number)-\(String(name)).c") } catch {
-        throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_DUMP must name a folder that exists.")
+    for plan in plans {
+      let start = plans.count == 1 ? "" : "\(fileName(plan.profile.name))-"
+      for (number, step) in plan.steps.enumerated() {
+        guard case .launch(let launch) = step.action else { continue }
+        let path = "\(folder)/\(start)\(number)-\(fileName(step.name)).c"
+        do { try AtomicFile.write(Array(sources[launch.function].utf8), to: path) } catch {
+          throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_DUMP must name a folder that exists.")
+        }
       }
     }
+  }
+
+  private static func fileName(_ name: String) -> String {
+    String(name.map { $0.isLetter || $0.isNumber || "+_".contains($0) ? $0 : "-" })
   }
 
   private static func runSymbolList(_ graph: Graph) -> [Symbol] {
@@ -133,5 +197,14 @@ package enum Builder {
       bindings.append(Binding(name: graph.outputNames[index], type: graph.type(output), slot: slot))
     }
     return bindings
+  }
+}
+
+extension Profile {
+  /// What a symbol is in this profile: a constant where it is fixed; nil when the profile does not name it.
+  func dim(of symbol: Symbol) -> Dim? {
+    guard let range = ranges.first(where: { $0.symbol == symbol.name }) else { return nil }
+    if range.min == range.max { return Dim(range.min) }
+    return Dim(Symbol(symbol.name, Interval(range.min, range.max), opt: range.opt))
   }
 }

@@ -81,14 +81,14 @@ extension [LoopVariable] {
 }
 
 extension Dim {
-  /// A size to reckon with where symbols are not known: each is taken as 32 where its range allows.
+  /// A size to reckon with where symbols are not known: each is taken as what it is tuned for, else as 32 where its range
+  /// allows.
   package var estimate: Int {
-    var ranges: [String: Interval] = [:]
-    for symbol in symbols { ranges[symbol.name] = symbol.range }
-    return evaluate { name in
-      let range = ranges[name] ?? Interval(0, .max)
-      return Swift.min(Swift.max(32, range.lower), range.upper)
-    } ?? 0
+    var sizes: [String: Int] = [:]
+    for symbol in symbols {
+      sizes[symbol.name] = symbol.opt ?? Swift.min(Swift.max(32, symbol.range.lower), symbol.range.upper)
+    }
+    return evaluate { sizes[$0] } ?? 0
   }
 }
 

@@ -2,18 +2,36 @@ package import ApusCore
 package import ApusGraph
 package import ApusPlan
 
-/// Collects the slots, constants, functions and steps of a plan.
-package struct StepBuilder {
-  package private(set) var slots: [Slot] = []
-  package private(set) var steps: [Step] = []
+/// What the plans of one engine share: functions and constants, equal ones once.
+struct SharedParts {
   private(set) var functions: [KernelFunction] = []
   private(set) var sources: [String] = []
   private var functionBySource: [String: Int] = [:]
+  var constants = ConstantPool()
+
+  /// The function that a source defines.
+  mutating func function(_ source: String) -> Int {
+    if let index = functionBySource[source] { return index }
+    let symbol = "k\(ContentHash.hex([source]))"
+    functions.append(KernelFunction(image: 0, symbol: symbol))
+    sources.append(source.replacing("KERNEL_NAME", with: symbol))
+    functionBySource[source] = functions.count - 1
+    return functions.count - 1
+  }
+}
+
+/// Collects the slots and steps of a plan, and the functions and constants that it shares with others.
+package struct StepBuilder {
+  package private(set) var slots: [Slot] = []
+  package private(set) var steps: [Step] = []
   private var slotByValue: [ValueID: Int] = [:]
-  private(set) var constants = ConstantPool()
+  private(set) var shared: SharedParts
   package private(set) var graph: Graph
 
-  package init(_ graph: Graph) { self.graph = graph }
+  init(_ graph: Graph, sharing shared: SharedParts) {
+    self.graph = graph
+    self.shared = shared
+  }
 
   // MARK: Slots
 
@@ -64,7 +82,7 @@ package struct StepBuilder {
   package var runSymbols: Set<String> = []
 
   package mutating func addConstant(_ tensor: HostTensor, name: String) -> Int {
-    return addSlot(name, .tensor(tensor.type), .constant(offset: constants.add(tensor)))
+    return addSlot(name, .tensor(tensor.type), .constant(offset: shared.constants.add(tensor)))
   }
 
   // MARK: Steps
@@ -77,18 +95,9 @@ package struct StepBuilder {
   ) {
     let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
     let launch = Launch(
-      function: function(code.source), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
+      function: shared.function(code.source), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
       scratchBytes: code.scratchBytes)
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
-  }
-
-  private mutating func function(_ source: String) -> Int {
-    if let index = functionBySource[source] { return index }
-    let symbol = "k\(ContentHash.hex([source]))"
-    functions.append(KernelFunction(image: 0, symbol: symbol))
-    sources.append(source.replacing("KERNEL_NAME", with: symbol))
-    functionBySource[source] = functions.count - 1
-    return functions.count - 1
   }
 
   /// Runs `body` with an empty step list and gives back what it added.

@@ -2,10 +2,13 @@
 public struct Symbol: Hashable, Sendable {
   public var name: String
   public var range: Interval
+  /// The size that code is tuned for: a profile's opt. Nil where nothing is known.
+  public var opt: Int?
 
-  public init(_ name: String, _ range: Interval = Interval(0, .max)) {
+  public init(_ name: String, _ range: Interval = Interval(0, .max), opt: Int? = nil) {
     self.name = name
     self.range = range
+    self.opt = opt
   }
 }
 

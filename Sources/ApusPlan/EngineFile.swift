@@ -7,16 +7,16 @@ package import ApusCore
 /// follow in the order of their kinds, zero bytes between them, the constants last and 256-byte aligned.
 public enum EngineFile {
   /// Version of the format that this program writes and the only one it reads.
-  public static let format = 1
+  public static let format = 2
 
   enum Kind: UInt32, CaseIterable {
     case fingerprint = 1
-    case plan, images, constants
+    case plans, images, constants
 
     var name: String {
       switch self {
       case .fingerprint: "fingerprint"
-      case .plan: "plan"
+      case .plans: "plans"
       case .images: "images"
       case .constants: "constants"
       }
@@ -42,14 +42,14 @@ public enum EngineFile {
 // MARK: Writing
 
 extension EngineFile {
-  /// Writes a plan to a file, whole or not at all.
+  /// Writes the plans of an engine, one for each profile, to a file, whole or not at all.
   ///
-  /// - Throws: ``EngineFileError`` `APUS-E-0013` when the file cannot be written, or the problems of an inconsistent plan.
-  package static func write(_ plan: Plan, to path: String) throws(EngineFileError) {
-    try plan.validate()
-    let head = head(of: plan)
+  /// - Throws: ``EngineFileError`` `APUS-E-0013` when the file cannot be written, or the problems of inconsistent plans.
+  package static func write(_ plans: [Plan], to path: String) throws(EngineFileError) {
+    try Plan.validate(plans)
+    let head = head(of: plans)
     let result = head.withUnsafeBytes { bytes -> Result<Void, FileError> in
-      Result { () throws(FileError) in try AtomicFile.write([bytes, plan.constants.bytes], to: path) }
+      Result { () throws(FileError) in try AtomicFile.write([bytes, plans[0].constants.bytes], to: path) }
     }
     if case .failure(let error) = result {
       throw EngineFileError(
@@ -58,16 +58,16 @@ extension EngineFile {
   }
 
   /// The bytes that ``write(_:to:)`` puts into the file.
-  package static func encode(_ plan: Plan) throws(EngineFileError) -> [UInt8] {
-    try plan.validate()
-    return head(of: plan) + plan.constants.bytes
+  package static func encode(_ plans: [Plan]) throws(EngineFileError) -> [UInt8] {
+    try Plan.validate(plans)
+    return head(of: plans) + plans[0].constants.bytes
   }
 
   /// All bytes before the constants.
-  private static func head(of plan: Plan) -> [UInt8] {
+  private static func head(of plans: [Plan]) -> [UInt8] {
     let sections: [(kind: Kind, bytes: [UInt8])] = [
-      (.fingerprint, PlanEncoder.encode(plan.fingerprint)), (.plan, PlanEncoder.encode(plan)),
-      (.images, encode(plan.images)),
+      (.fingerprint, PlanEncoder.encode(plans[0].fingerprint)), (.plans, PlanEncoder.encode(plans)),
+      (.images, encode(plans[0].images)),
     ]
     var entries: [Section] = []
     var content = ByteWriter()
@@ -84,7 +84,7 @@ extension EngineFile {
       content.append(bytes: section.bytes)
     }
     pad(to: Kind.constants.alignment)
-    let constants = plan.constants.bytes
+    let constants = plans[0].constants.bytes
     entries.append(
       Section(
         kind: .constants, offset: prefixSize + content.bytes.count, byteCount: constants.count,
@@ -125,19 +125,19 @@ extension EngineFile {
 // MARK: Reading
 
 extension EngineFile {
-  /// Maps a file and reads its plan; the constants stay in the mapping.
+  /// Maps a file and reads its plans, one for each profile; the constants stay in the mapping.
   ///
-  /// The fingerprint is read, not judged: whether this machine can run the plan is for the engine to say.
+  /// The fingerprint is read, not judged: whether this machine can run the plans is for the engine to say.
   ///
   /// - Throws: ``EngineFileError`` `APUS-E-0001` … `0008`, with section and byte offset.
-  package static func read(_ path: String) throws(EngineFileError) -> Plan {
+  package static func read(_ path: String) throws(EngineFileError) -> [Plan] {
     let file: MappedFile
     do { file = try MappedFile(path: path) } catch { throw EngineFileError("APUS-E-0001", error.description) }
     do { return try decode(file.bytes, owner: file) } catch { throw error.at(path) }
   }
 
-  /// Reads a plan from bytes that `owner` keeps valid and unchanged.
-  package static func decode(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) throws(EngineFileError) -> Plan {
+  /// Reads plans from bytes that `owner` keeps valid and unchanged.
+  package static func decode(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) throws(EngineFileError) -> [Plan] {
     defer { withExtendedLifetime(owner) {} }
     let sections = try sectionTable(bytes)
     try verifyGaps(bytes, sections)
@@ -148,15 +148,20 @@ extension EngineFile {
         hint: "The file was damaged after it was written: copy it or build it again.")
     }
     let fingerprint = try PlanDecoder.fingerprint(reader(sections[0], bytes))
-    var plan = try PlanDecoder.plan(reader(sections[1], bytes), fingerprint: fingerprint)
-    plan.images = try images(reader(sections[2], bytes))
-    let constants = content(sections[3], bytes)
-    if let base = constants.baseAddress, !constants.isEmpty {
-      let storage = HostStorage(borrowing: base, byteCount: constants.count, owner: owner)
-      plan.constants = ConstantSection(storage: storage, byteCount: constants.count)
+    var plans = try PlanDecoder.plans(reader(sections[1], bytes), fingerprint: fingerprint)
+    let images = try images(reader(sections[2], bytes))
+    let content = content(sections[3], bytes)
+    var constants = ConstantSection()
+    if let base = content.baseAddress, !content.isEmpty {
+      let storage = HostStorage(borrowing: base, byteCount: content.count, owner: owner)
+      constants = ConstantSection(storage: storage, byteCount: content.count)
     }
-    try plan.validate()
-    return plan
+    for index in plans.indices {
+      plans[index].images = images
+      plans[index].constants = constants
+    }
+    try Plan.validate(plans)
+    return plans
   }
 
   private static func content(_ section: Section, _ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {

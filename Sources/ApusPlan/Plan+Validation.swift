@@ -11,6 +11,33 @@ extension Plan {
   }
 }
 
+extension Plan {
+  /// Checks each plan, and that they are plans of one model: equal inputs and outputs but for sizes, and profiles of
+  /// different names.
+  package static func validate(_ plans: [Plan]) throws(EngineFileError) {
+    guard let first = plans.first else {
+      throw EngineFileError("APUS-E-0008", "the engine has no plan", place: "plans")
+    }
+    for plan in plans { try plan.validate() }
+    for (index, plan) in plans.enumerated().dropFirst() {
+      if plans[..<index].contains(where: { $0.profile.name == plan.profile.name }) {
+        throw EngineFileError("APUS-E-0008", "two profiles are called '\(plan.profile.name)'", place: "plans")
+      }
+      guard plan.inputs.elementsEqual(first.inputs, by: { $0.hasForm(of: $1) }),
+        plan.outputs.elementsEqual(first.outputs, by: { $0.hasForm(of: $1) })
+      else {
+        throw EngineFileError(
+          "APUS-E-0008", "profile '\(plan.profile.name)' has other inputs or outputs than '\(first.profile.name)'",
+          place: "plans")
+      }
+    }
+  }
+}
+
+extension Binding {
+  fileprivate func hasForm(of other: Binding) -> Bool { name == other.name && type.hasForm(of: other.type) }
+}
+
 private struct PlanValidator {
   static let problemLimit = 32
   static let depthLimit = 64
@@ -44,7 +71,7 @@ private struct PlanValidator {
       report("function \(index) '\(function.symbol)'", "image \(function.image) is out of range: \(plan.images.count)")
     }
     check(plan.steps, "step", depth: 0)
-    for profile in plan.profiles { check(profile) }
+    check(plan.profile)
   }
 
   // MARK: Symbols and sizes
@@ -178,7 +205,6 @@ private struct PlanValidator {
   private mutating func check(_ profile: Profile) {
     for range in profile.ranges {
       let place = "profile '\(profile.name)'"
-      if !shapeSymbols.contains(range.symbol) { report(place, "it names the unknown symbol '\(range.symbol)'") }
       if range.min > range.opt || range.opt > range.max {
         report(place, "'\(range.symbol)': min \(range.min), opt \(range.opt), max \(range.max) are not in order")
       }

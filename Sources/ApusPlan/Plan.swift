@@ -1,9 +1,9 @@
 public import ApusCore
 
-/// A compiled model: constants, kernel images, steps and what must be known to run them.
+/// A model compiled for one profile: constants, kernel images, steps and what must be known to run them.
 ///
-/// A plan is a plain value. It names buffers by slot and sizes by ``Dim``; offsets and addresses exist only once a
-/// context has bound the plan to shapes.
+/// An engine holds a plan for each profile; they share images, functions and constants. A plan is a plain value. It names
+/// buffers by slot and sizes by ``Dim``; offsets and addresses exist only once a context has bound the plan to shapes.
 public struct Plan: Sendable {
   public var name: String
   /// What the model file said of itself (producer, labels, …).
@@ -20,7 +20,7 @@ public struct Plan: Sendable {
   /// Names of the functions that launches refer to by index, with the image that holds each.
   public var functions: [KernelFunction]
   public var steps: [Step]
-  public var profiles: [Profile]
+  public var profile: Profile
   /// Constants, 256-byte aligned, equal bytes once. Borrowed from the file's mapping when loaded.
   package var constants: ConstantSection
 
@@ -36,7 +36,7 @@ public struct Plan: Sendable {
     images = []
     functions = []
     steps = []
-    profiles = []
+    profile = Profile(name: "default", ranges: [])
     constants = ConstantSection()
   }
 }
@@ -271,7 +271,7 @@ public struct KernelFunction: Sendable, Hashable {
   }
 }
 
-/// Ranges of the shape symbols an engine is built for, with the sizes it is tuned at.
+/// Ranges of the shape symbols a plan is built for, with the sizes it is tuned at. Symbols it does not name are free.
 public struct Profile: Sendable, Hashable {
   public struct Range: Sendable, Hashable {
     public var symbol: String
@@ -293,6 +293,25 @@ public struct Profile: Sendable, Hashable {
   public init(name: String, ranges: [Range]) {
     self.name = name
     self.ranges = ranges
+  }
+
+  /// Sizes of one symbol.
+  public enum Sizes: Sendable, Hashable {
+    case fixed(Int)
+    /// From `min` to `max`, tuned at `opt`; nil for the middle.
+    case range(min: Int, opt: Int? = nil, max: Int)
+  }
+
+  /// A profile by symbols: `Profile("prefill", ["seq": .range(min: 1, opt: 256, max: 512)])`.
+  public init(_ name: String, _ sizes: [String: Sizes]) {
+    self.name = name
+    ranges = sizes.sorted { $0.key < $1.key }.map { symbol, sizes in
+      switch sizes {
+      case .fixed(let size): Range(symbol: symbol, min: size, opt: size, max: size)
+      case .range(let min, let opt, let max):
+        Range(symbol: symbol, min: min, opt: opt ?? min + (max - min) / 2, max: max)
+      }
+    }
   }
 }
 

@@ -21,33 +21,40 @@ struct PlanDecoder {
     return Fingerprint(format: format, compiler: compiler, backend: backend, target: target, features: features)
   }
 
-  static func plan(_ reader: ByteReader, fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
+  static func plans(_ reader: ByteReader, fingerprint: Fingerprint) throws(EngineFileError) -> [Plan] {
     var decoder = PlanDecoder(reader: reader)
     try decoder.readSymbols()
     try decoder.readDims()
-    let plan = try decoder.plan(fingerprint)
+    let shared = try decoder.shared(fingerprint)
+    let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan(shared) }
+    if plans.isEmpty { throw decoder.reader.malformed("the engine has no plan") }
     try decoder.reader.finish()
-    return plan
+    return plans
   }
 
   private init(reader: ByteReader) { self.reader = reader }
 
-  private mutating func plan(_ fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
+  private mutating func shared(_ fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
     var plan = Plan(name: try reader.text(), fingerprint: fingerprint)
     for _ in 0..<(try reader.count(minimumSize: 8)) {
       let key = try reader.text()
       plan.metadata[key] = try reader.text()
     }
+    plan.functions = try list(8) { decoder throws(EngineFileError) in
+      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
+    }
+    return plan
+  }
+
+  private mutating func plan(_ shared: Plan) throws(EngineFileError) -> Plan {
+    var plan = shared
+    plan.profile = try profile()
     plan.shapeSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.runSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.inputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
     plan.outputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
     plan.slots = try list(22) { decoder throws(EngineFileError) in try decoder.slot() }
-    plan.functions = try list(8) { decoder throws(EngineFileError) in
-      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
-    }
     plan.steps = try steps(depth: 0)
-    plan.profiles = try list(8) { decoder throws(EngineFileError) in try decoder.profile() }
     return plan
   }
 
@@ -87,12 +94,13 @@ struct PlanDecoder {
   // MARK: Sizes
 
   private mutating func readSymbols() throws(EngineFileError) {
-    symbols = try list(20) { decoder throws(EngineFileError) in
+    symbols = try list(21) { decoder throws(EngineFileError) in
       let name = try decoder.reader.text()
       let lower = try decoder.reader.int()
       let upper = try decoder.reader.int()
       if lower > upper { throw decoder.reader.malformed("symbol '\(name)' has the empty range \(lower)…\(upper)") }
-      return Symbol(name, Interval(lower, upper))
+      let opt = try decoder.flag() ? try decoder.reader.int() : nil
+      return Symbol(name, Interval(lower, upper), opt: opt)
     }
   }
 

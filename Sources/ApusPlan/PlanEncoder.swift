@@ -1,6 +1,6 @@
 import ApusCore
 
-/// Writes a plan's sections other than images and constants.
+/// Writes the section of an engine's plans: what they share, then each of them.
 ///
 /// Sizes are kept once each: a table of symbols, a table of dims whose parts come before them, then everything else,
 /// which names dims by index.
@@ -11,9 +11,10 @@ struct PlanEncoder {
   private var dimTable = ByteWriter()
   private var body = ByteWriter()
 
-  static func encode(_ plan: Plan) -> [UInt8] {
+  static func encode(_ plans: [Plan]) -> [UInt8] {
     var encoder = PlanEncoder()
-    encoder.write(plan)
+    if let first = plans.first { encoder.writeShared(first) }
+    encoder.list(plans) { $0.write($1) }
     var section = ByteWriter()
     section.append(count: encoder.symbols.count)
     section.append(bytes: encoder.symbolTable.bytes)
@@ -33,24 +34,27 @@ struct PlanEncoder {
     return writer.bytes
   }
 
-  private mutating func write(_ plan: Plan) {
+  private mutating func writeShared(_ plan: Plan) {
     body.append(plan.name)
     body.append(count: plan.metadata.count)
     for (key, value) in plan.metadata.sorted(by: { $0.key < $1.key }) {
       body.append(key)
       body.append(value)
     }
+    list(plan.functions) { encoder, function in
+      encoder.body.append(count: function.image)
+      encoder.body.append(function.symbol)
+    }
+  }
+
+  private mutating func write(_ plan: Plan) {
+    write(plan.profile)
     list(plan.shapeSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.runSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.inputs) { $0.write($1) }
     list(plan.outputs) { $0.write($1) }
     list(plan.slots) { $0.write($1) }
-    list(plan.functions) { encoder, function in
-      encoder.body.append(count: function.image)
-      encoder.body.append(function.symbol)
-    }
     list(plan.steps) { $0.write($1) }
-    list(plan.profiles) { $0.write($1) }
   }
 
   private mutating func list<Element>(_ elements: [Element], _ write: (inout PlanEncoder, Element) -> Void) {
@@ -74,6 +78,8 @@ struct PlanEncoder {
     symbolTable.append(symbol.name)
     symbolTable.append(symbol.range.lower)
     symbolTable.append(symbol.range.upper)
+    symbolTable.append(UInt8(symbol.opt == nil ? 0 : 1))
+    if let opt = symbol.opt { symbolTable.append(opt) }
     return index
   }
 

@@ -1,34 +1,48 @@
 public import ApusCore
 public import ApusPlan
 
-/// A plan with its code loaded, ready to make contexts. Immutable; shared by threads, each with a context of its own.
+/// Plans, one for each profile, with their code loaded, ready to make contexts. Immutable; shared by threads, each with a
+/// context of its own.
 ///
 /// Code in an engine runs with the rights of the process: load engines only from where you would load a program.
 public final class Engine: Sendable {
-  public let plan: Plan
+  /// The plans in the order in which their profiles were declared; inputs and outputs differ in sizes only.
+  public let plans: [Plan]
   public let device: any Device
-  let program: Program
+  let variants: [Variant]
   let functions: [DeviceFunction]
-  let hostFunctions: [HostFunction]
-  /// Text constants by slot.
-  let objects: [Int: HostValue]
   private let images: [any DeviceImage]
   /// Constants where the device reads them, when that is not the plan itself.
   private let placedConstants: DeviceBuffer?
 
-  /// Checks the plan against this program and the device, loads its images and finds its functions.
+  /// What running one of the plans takes.
+  struct Variant: Sendable {
+    let program: Program
+    let hostFunctions: [HostFunction]
+    /// Text constants by slot.
+    let objects: [Int: HostValue]
+  }
+
+  /// Checks the plans against this program and the device, loads its images and finds its functions.
   ///
   /// - Throws: ``EngineFileError`` with the exact difference when the engine does not fit, `APUS-E-0014` when a host
   ///   operation cannot be made, or the device's problems.
-  public init(plan: Plan, device: any Device, hostOperations: (any HostOperations)? = nil) throws(EngineFileError) {
+  public init(plans: [Plan], device: any Device, hostOperations: (any HostOperations)? = nil) throws(EngineFileError) {
+    try Plan.validate(plans)
+    let plan = plans[0]
     try plan.fingerprint.checkVersion()
-    try plan.validate()
     try device.check(plan.fingerprint)
-    self.plan = plan
+    self.plans = plans
     self.device = device
-    program = Program(plan)
-    objects = try Engine.textConstants(plan)
-    hostFunctions = try Engine.hostFunctions(program, hostOperations)
+    var variants: [Variant] = []
+    for plan in plans {
+      let program = Program(plan)
+      variants.append(
+        Variant(
+          program: program, hostFunctions: try Engine.hostFunctions(program, hostOperations),
+          objects: try Engine.textConstants(plan)))
+    }
+    self.variants = variants
     do {
       placedConstants = try device.place(constants: plan.constants.bytes)
       var images: [any DeviceImage] = []
@@ -42,20 +56,24 @@ public final class Engine: Sendable {
     }
   }
 
-  var constants: UnsafeRawPointer { placedConstants.map { UnsafeRawPointer($0.base) } ?? plan.constants.address }
+  /// The profiles that the engine was built for, in the order of declaration.
+  public var profiles: [Profile] { plans.map(\.profile) }
+
+  var constants: UnsafeRawPointer { placedConstants.map { UnsafeRawPointer($0.base) } ?? plans[0].constants.address }
 
   /// Makes a context: the memory and state of one run at a time.
   ///
   /// - Throws: ``RunError`` when the device cannot make a queue.
   public func makeContext() throws(RunError) -> ExecutionContext {
-    ExecutionContext(state: try RunState(engine: self))
+    ExecutionContext(state: try ContextState(engine: self))
   }
 
-  /// What a run with these input shapes needs, without allocating it.
+  /// What a run of the profile at `profile` with these input shapes needs, without allocating it.
   ///
   /// - Throws: ``RunError`` when a shape does not fit.
-  public func memoryForecast(shapes: [String: [Int]]) throws(RunError) -> MemoryForecast {
-    try MemoryForecast(program, shapes: shapes)
+  public func memoryForecast(shapes: [String: [Int]], profile: Int = 0) throws(RunError) -> MemoryForecast {
+    guard plans.indices.contains(profile) else { throw RunError.unknownProfile(.index(profile), profiles) }
+    return try MemoryForecast(variants[profile].program, shapes: shapes)
   }
 
   private static func textConstants(_ plan: Plan) throws(EngineFileError) -> [Int: HostValue] {

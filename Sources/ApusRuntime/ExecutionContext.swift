@@ -12,67 +12,78 @@ import ApusPlan
 /// Inputs and outputs are either passed by value to ``run(inputs:)``, or bound to the caller's memory once, after which
 /// ``run()`` neither copies nor allocates.
 public struct ExecutionContext: ~Copyable {
-  let state: RunState
+  let state: ContextState
+  private let printsSteps = Knob.debug.level >= 2
 
-  init(state: RunState) {
+  init(state: ContextState) {
     self.state = state
-    if state.printsSteps { state.profiler = LayerProfiler(plan: state.engine.plan) }
+    if printsSteps { state.profilers = state.engine.plans.map { LayerProfiler(plan: $0) } }
   }
 
   public var engine: Engine { state.engine }
+
+  /// The profile, by position, that the last run used.
+  public var activeProfile: Int { state.active }
+
+  private var bindings: Bindings { state.bindings }
 
   // MARK: By value
 
   /// Runs on inputs by name. Inputs that are bound may be left out.
   ///
+  /// - Parameter profile: the profile to run; nil for what ``Engine/withProfile(_:_:)`` says, else the first.
   /// - Returns: the outputs by name. A tensor stays valid and unchanged after later runs.
   /// - Throws: ``RunError`` with every problem of the inputs, or what failed while running.
-  public func run(inputs: [String: HostValue]) throws(RunError) -> [String: HostValue] {
+  public func run(
+    inputs: [String: HostValue], profile: ProfileSelection? = nil
+  ) throws(RunError) -> [String: HostValue] {
     var problems: [Diagnostic] = []
-    for name in inputs.keys.sorted() where state.inputIndex(name) == nil {
-      problems.append(RunError.unknownInput(name, engine.plan))
+    for name in inputs.keys.sorted() where bindings.inputIndex(name) == nil {
+      problems.append(RunError.unknownInput(name, bindings.plan))
     }
-    let given = engine.plan.inputs.map { inputs[$0.name] }
-    let results = try run(given, problems)
+    let given = bindings.plan.inputs.map { inputs[$0.name] }
+    let results = try run(given, problems, profile)
     var named: [String: HostValue] = [:]
-    for (output, value) in zip(engine.plan.outputs, results) { named[output.name] = value }
+    for (output, value) in zip(bindings.plan.outputs, results) { named[output.name] = value }
     return named
   }
 
   /// Runs on tensors by name.
-  public func run(inputs: [String: HostTensor]) throws(RunError) -> [String: HostValue] {
-    try run(inputs: inputs.mapValues { HostValue.tensor($0) })
+  public func run(
+    inputs: [String: HostTensor], profile: ProfileSelection? = nil
+  ) throws(RunError) -> [String: HostValue] {
+    try run(inputs: inputs.mapValues { HostValue.tensor($0) }, profile: profile)
   }
 
   /// Runs on inputs in the order of the model's inputs and gives the outputs in theirs.
-  public func run(ordered inputs: [HostValue]) throws(RunError) -> [HostValue] {
-    let count = engine.plan.inputs.count
+  public func run(ordered inputs: [HostValue], profile: ProfileSelection? = nil) throws(RunError) -> [HostValue] {
+    let count = bindings.inputs.count
     if inputs.count > count {
       throw RunError("APUS-R-0002", "\(inputs.count) inputs are given, the model has \(count)", place: "inputs")
     }
-    return try run(inputs.map { $0 } + [HostValue?](repeating: nil, count: count - inputs.count), [])
+    return try run(inputs.map { $0 } + [HostValue?](repeating: nil, count: count - inputs.count), [], profile)
   }
 
-  private func run(_ given: [HostValue?], _ earlier: [Diagnostic]) throws(RunError) -> [HostValue] {
+  private func run(
+    _ given: [HostValue?], _ earlier: [Diagnostic], _ profile: ProfileSelection?
+  ) throws(RunError) -> [HostValue] {
     var problems = earlier
-    let kept = state.inputs
-    let keptObjects = state.objects
+    let kept = bindings.inputs
     for (index, value) in given.enumerated() {
       guard let value else {
-        if !state.inputs[index].isGiven { problems.append(RunError.missingInput(engine.plan.inputs[index])) }
+        if !bindings.inputs[index].isGiven { problems.append(RunError.missingInput(bindings.plan.inputs[index])) }
         continue
       }
-      if let problem = state.give(value, to: index) { problems.append(problem) }
+      if let problem = bindings.give(value, to: index) { problems.append(problem) }
     }
     defer {
       // What was bound before stays bound; what was passed by value is let go.
-      state.inputs = kept
-      for input in engine.plan.inputs { state.objects[input.slot] = keptObjects[input.slot] }
+      bindings.inputs = kept
     }
     if !problems.isEmpty { throw RunError(problems: problems) }
-    try run()
+    try run(profile: profile)
     var results: [HostValue] = []
-    for index in engine.plan.outputs.indices { results.append(try state.result(index)) }
+    for index in bindings.outputs.indices { results.append(try bindings.result(index)) }
     return results
   }
 
@@ -82,8 +93,8 @@ public struct ExecutionContext: ~Copyable {
   ///
   /// - Throws: ``RunError`` when name, element type or number of axes do not fit; sizes are checked by ``run()``.
   public func bind(input name: String, to value: HostValue) throws(RunError) {
-    let index = try state.requireInput(name)
-    if let problem = state.give(value, to: index) { throw RunError(problem) }
+    let index = try bindings.requireInput(name)
+    if let problem = bindings.give(value, to: index) { throw RunError(problem) }
   }
 
   public func bind(input name: String, to tensor: HostTensor) throws(RunError) {
@@ -94,41 +105,43 @@ public struct ExecutionContext: ~Copyable {
   ///
   /// - Throws: ``RunError`` when the memory is too small or not aligned to an element.
   public func bind(input name: String, to memory: UnsafeRawBufferPointer, shape: [Int]) throws(RunError) {
-    try state.bind(input: try state.requireInput(name), memory, shape)
+    try bindings.bind(input: try bindings.requireInput(name), memory, shape)
   }
 
   /// Binds an output to the caller's memory, which must stay valid during runs. Nothing is copied.
   public func bind(output name: String, to memory: UnsafeMutableRawBufferPointer) throws(RunError) {
-    try state.bind(output: try state.requireOutput(name), memory)
+    try bindings.bind(output: try bindings.requireOutput(name), memory)
   }
 
   /// Lets go of an output's memory: later runs use memory of the context.
   public func unbind(output name: String) throws(RunError) {
-    state.outputs[try state.requireOutput(name)].callerMemory = nil
+    bindings.outputs[try bindings.requireOutput(name)].callerMemory = nil
   }
 
   /// Runs on what is bound. Once shapes have been seen, it allocates nothing unless a host operation does.
-  public func run() throws(RunError) {
-    try state.runAll()
-    if state.printsSteps, let profiler = state.profiler { printError(profiler.lastRun) }
+  ///
+  /// - Parameter profile: the profile to run; nil for what ``Engine/withProfile(_:_:)`` says, else the first.
+  public func run(profile: ProfileSelection? = nil) throws(RunError) {
+    try state.run(profile)
+    if printsSteps, let profiler = state.profilers[state.active] { printError(profiler.lastRun) }
   }
 
   /// An output of the last run.
-  public func output(_ name: String) throws(RunError) -> HostValue { try state.result(try state.requireOutput(name)) }
+  public func output(_ name: String) throws(RunError) -> HostValue {
+    try bindings.result(try bindings.requireOutput(name))
+  }
 
   /// The shape that an output had in the last run.
   public func outputShape(_ name: String) throws(RunError) -> [Int] {
-    let index = try state.requireOutput(name)
-    if program.outputs[index].isObject { return try state.result(index).tensor?.shape ?? [] }
-    return state.outputs[index].shape
+    let index = try bindings.requireOutput(name)
+    if bindings.outputs[index].isObject { return try bindings.result(index).tensor?.shape ?? [] }
+    return bindings.outputs[index].shape
   }
 
   // MARK: Insight
 
-  private var program: Program { state.program }
-
-  /// Times the steps of later runs; nil turns it off.
-  public func profile(with profiler: LayerProfiler?) { state.profiler = profiler }
+  /// Times the steps of later runs of the profile at `profile`; nil turns it off.
+  public func time(_ profile: Int = 0, with profiler: LayerProfiler?) { state.profilers[profile] = profiler }
 
   /// Bytes of the arena and scratch that the context holds now.
   public var heldByteCount: Int { state.heldByteCount }

@@ -66,6 +66,12 @@ extension RunError {
       "APUS-R-0002", "the model has no such output", place: "output '\(name)'", hint: "Its outputs are \(names).")
   }
 
+  static func unknownProfile(_ selection: ProfileSelection, _ profiles: [Profile]) -> RunError {
+    let offers = profiles.enumerated().map { "\($0) '\($1.name)'" }.joined(separator: ", ")
+    return RunError(
+      "APUS-R-0020", "the engine has no profile \(selection)", place: "profile", hint: "There are \(offers).")
+  }
+
   static func badType(_ input: Binding, found: String) -> Diagnostic {
     Diagnostic("APUS-R-0003", "\(found) is given, \(input.type) is expected", place: "input '\(input.name)'")
   }

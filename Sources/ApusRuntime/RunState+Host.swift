@@ -11,7 +11,7 @@ extension RunState {
     for slot in record.call.inputs { operands.append(try lend(slot, &lent)) }
     let results: [HostValue]
     do {
-      results = try engine.hostFunctions[index](operands) { name in
+      results = try hostFunctions[index](operands) { name in
         guard let node = self.program.dims.node(ofSymbol: name) else { return nil }
         let value = self.bound.values[node]
         return value == DimProgram.unknown ? nil : value
@@ -63,7 +63,7 @@ extension RunState {
   private func store(
     _ value: HostValue, in slot: Int, _ lent: [HostStorage], _ record: HostRecord
   ) throws(RunError) {
-    let expected = engine.plan.slots[slot].type
+    let expected = program.plan.slots[slot].type
     guard value.type.hasForm(of: expected) else {
       throw RunError(
         "APUS-R-0014", "a result has type \(value.type), \(expected) is expected", place: place(record))

@@ -60,18 +60,15 @@ extension RunState {
       if program.slots[carried.next].isObject {
         objects.append(try object(in: carried.next))
       } else {
-        total = saturatingAdd(total, Self.stride(try memory(of: carried.next).count))
+        total = saturatingAdd(total, Workspace.stride(try memory(of: carried.next).count))
       }
     }
-    let buffer: DeviceBuffer
-    if let staging, staging.byteCount >= total { buffer = staging } else { buffer = try allocate(total, "loop state") }
-    staging = buffer
-    let base = buffer.base
+    let base = try workspace.reserveStaging(total).base
     var offset = 0
     for carried in entry.loop.carried where !program.slots[carried.next].isObject {
       let source = try memory(of: carried.next)
       move(source, to: UnsafeMutableRawBufferPointer(start: base + offset, count: source.count))
-      offset += Self.stride(source.count)
+      offset += Workspace.stride(source.count)
     }
     offset = 0
     var nextObject = 0
@@ -85,7 +82,7 @@ extension RunState {
       let target = try memory(of: carried.current)
       try requireEqual(byteCount, target.count, slot: carried.current, step: step)
       move(UnsafeMutableRawBufferPointer(start: base + offset, count: byteCount), to: target)
-      offset += Self.stride(byteCount)
+      offset += Workspace.stride(byteCount)
     }
   }
 
@@ -93,7 +90,7 @@ extension RunState {
     if found == expected { return }
     throw RunError(
       "APUS-R-0016", "an iteration gives \(found) bytes where \(expected) are expected",
-      place: "step \(step), slot '\(engine.plan.slots[slot].name)'",
+      place: "step \(step), slot '\(program.plan.slots[slot].name)'",
       hint: "The loop changes the size of a value it carries or stacks.")
   }
 
@@ -103,7 +100,7 @@ extension RunState {
     let offset = saturatingMultiply(row, element.count)
     if saturatingAdd(offset, element.count) > source.count {
       throw RunError(
-        "APUS-R-0016", "iteration \(row) reads past the end of '\(engine.plan.slots[sliced.source].name)'",
+        "APUS-R-0016", "iteration \(row) reads past the end of '\(program.plan.slots[sliced.source].name)'",
         place: "step \(step)")
     }
     if element.count > 0 {
@@ -140,18 +137,18 @@ extension RunState {
     let likely = expected <= 1 << 20 ? expected : min(saturatingMultiply(needed, 2), expected)
     if case .output(let index) = record.storage {
       try growOutput(index, to: needed, likely: likely, keeping: used)
-      return outputs[index].address
+      return bindings.outputs[index].address
     }
     if needed > grown[slot]?.byteCount ?? 0 { try grow(slot, to: likely, keeping: used) }
     return grown[slot]?.base
   }
 
   private func growOutput(_ index: Int, to needed: Int, likely: Int, keeping used: Int) throws(RunError) {
-    if outputs[index].callerMemory != nil { return try ensureOutput(index, byteCount: needed) }
-    let old = outputs[index].storage
+    if bindings.outputs[index].callerMemory != nil { return try ensureOutput(index, byteCount: needed) }
+    let old = bindings.outputs[index].storage
     if let old, old.byteCount >= needed { return }
     try ensureOutput(index, byteCount: likely)
-    if used > 0, let old, let new = outputs[index].storage {
+    if used > 0, let old, let new = bindings.outputs[index].storage {
       stream.copy(from: old.base, to: new.base, byteCount: used)
     }
   }

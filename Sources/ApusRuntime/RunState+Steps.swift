@@ -8,7 +8,7 @@ extension RunState {
     try prepare()
     profiler?.beginRun()
     try run(from: 0, to: program.steps.count)
-    for output in outputs.indices { try finishOutput(output) }
+    for output in bindings.outputs.indices { try finishOutput(output) }
     do { try stream.synchronize() } catch { throw RunError(device: error) }
     profiler?.endRun()
   }
@@ -56,7 +56,7 @@ extension RunState {
         bound.buffers[position] = try memory(of: program.launchSlots[position]).baseAddress
       }
       try bound.evaluate(index, program)
-      try reserveScratch(bound.scratch[index])
+      try workspace.reserveScratch(bound.scratch[index])
     }
     let blocks = bound.blocks[index]
     if blocks == 0 { return }
@@ -65,7 +65,8 @@ extension RunState {
       DeviceLaunch(
         function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
         parameters: bound.parameters + record.firstParameter, blocks: blocks,
-        scratch: scratchByteCount == 0 ? nil : scratch?.base, scratchStride: Self.stride(scratchByteCount)))
+        scratch: scratchByteCount == 0 ? nil : workspace.scratch?.base,
+        scratchStride: Workspace.stride(scratchByteCount)))
   }
 
   /// Copies a slot into another; a host value is assigned.
@@ -79,8 +80,8 @@ extension RunState {
     if source.count != target.count {
       throw RunError(
         "APUS-R-0017",
-        "\(source.count) bytes of '\(engine.plan.slots[from].name)' do not fit '"
-          + "\(engine.plan.slots[to].name)' of \(target.count) bytes", place: "step \(step)")
+        "\(source.count) bytes of '\(program.plan.slots[from].name)' do not fit '"
+          + "\(program.plan.slots[to].name)' of \(target.count) bytes", place: "step \(step)")
     }
     move(source, to: target)
   }
@@ -93,7 +94,7 @@ extension RunState {
   func object(in slot: Int) throws(RunError) -> HostValue {
     guard let value = objects[slot] else {
       throw RunError(
-        "APUS-R-0018", "the value is used before a step makes it", place: "slot '\(engine.plan.slots[slot].name)'")
+        "APUS-R-0018", "the value is used before a step makes it", place: "slot '\(program.plan.slots[slot].name)'")
     }
     return value
   }
@@ -111,7 +112,7 @@ extension RunState {
     guard let base = bytes.baseAddress, (index + 1) * dtype.byteCount <= bytes.count else {
       throw RunError(
         "APUS-R-0015", "element \(index) is read of \(bytes.count) bytes",
-        place: "slot '\(engine.plan.slots[slot].name)'")
+        place: "slot '\(program.plan.slots[slot].name)'")
     }
     func load<Number: FixedWidthInteger>(_ type: Number.Type) -> Int {
       Int(clamping: base.loadUnaligned(fromByteOffset: index * MemoryLayout<Number>.size, as: type))
@@ -154,7 +155,7 @@ extension RunState {
 
   /// Sets a symbol that is known only while running; ``DimProgram/evaluateLate(into:)`` must follow.
   func set(_ node: Int, to value: Int, step: Int) throws(RunError) {
-    let symbol = engine.plan.runSymbols[node - program.dims.shapeSymbolCount]
+    let symbol = program.plan.runSymbols[node - program.dims.shapeSymbolCount]
     if !symbol.range.contains(value) {
       throw RunError(
         "APUS-R-0015",
@@ -167,12 +168,15 @@ extension RunState {
   /// Notes an output's sizes and, when steps did not write it in place, copies it there.
   private func finishOutput(_ index: Int) throws(RunError) {
     let record = program.outputs[index]
-    if record.isObject { return }
+    if record.isObject {
+      bindings.outputs[index].object = try object(in: record.slot)
+      return
+    }
     let slot = program.slots[record.slot]
     let source = try memory(of: record.slot)
-    for axis in slot.shape.indices { outputs[index].shape[axis] = bound.values[slot.shape[axis]] }
+    for axis in slot.shape.indices { bindings.outputs[index].shape[axis] = bound.values[slot.shape[axis]] }
     if record.isDirect { return }
     try ensureOutput(index, byteCount: source.count)
-    move(source, to: UnsafeMutableRawBufferPointer(start: outputs[index].address, count: source.count))
+    move(source, to: UnsafeMutableRawBufferPointer(start: bindings.outputs[index].address, count: source.count))
   }
 }

@@ -1,78 +1,48 @@
 import ApusCore
 import ApusPlan
 
-/// All that changes while a context works: memory, bound plans, the values of a run.
+/// One profile's side of a context: bound plans and the values of a run.
 final class RunState {
   static let boundPlanLimit = 8
 
   let engine: Engine
   let program: Program
+  let hostFunctions: [HostFunction]
+  let bindings: Bindings
+  let workspace: Workspace
   let stream: any DeviceStream
   /// 64 bytes that stand for the memory of empty tensors.
   private let nothing: DeviceBuffer
   /// Plans bound before, with the input shapes of each and the number of the run that last used it.
   private var boundPlans: [(shapes: [[Int]], plan: BoundPlan, lastUse: Int)] = []
   private var runCount = 0
-  private var arena: DeviceBuffer?
-  var scratch: DeviceBuffer?
   /// Buffers of grown slots.
   var grown: [DeviceBuffer?]
-  /// Holds `next` values while a loop hands them on.
-  var staging: DeviceBuffer?
   /// Holds sizes between their computation and their assignment.
   var newSizes: [Int]
   /// Host values by slot.
   var objects: [HostValue?]
-  var inputs: [InputState]
-  var outputs: [OutputState]
   var profiler: LayerProfiler?
-  let printsSteps = Knob.debug.level >= 2
-  /// Counts changes of the arena's address.
-  private var epoch = 0
   var bound: BoundPlan
 
-  init(engine: Engine) throws(RunError) {
+  init(
+    engine: Engine, profile: Int, _ bindings: Bindings, _ workspace: Workspace, _ stream: any DeviceStream
+  ) throws(RunError) {
     self.engine = engine
-    program = engine.program
-    do {
-      stream = try engine.device.makeStream()
-      nothing = try engine.device.allocate(byteCount: 64)
-    } catch { throw RunError(device: error) }
+    self.bindings = bindings
+    self.workspace = workspace
+    self.stream = stream
+    let variant = engine.variants[profile]
+    program = variant.program
+    hostFunctions = variant.hostFunctions
+    nothing = try workspace.allocate(64, "empty tensors")
     let slotCount = program.slots.count
     grown = [DeviceBuffer?](repeating: nil, count: slotCount)
     newSizes = [Int](repeating: 0, count: program.definitions.map(\.sizes.count).max() ?? 0)
     objects = [HostValue?](repeating: nil, count: slotCount)
-    for (slot, value) in engine.objects { objects[slot] = value }
-    inputs = engine.plan.inputs.map { InputState(rank: $0.type.tensor?.rank ?? 0) }
-    outputs = engine.plan.outputs.map { OutputState(rank: $0.type.tensor?.rank ?? 0) }
+    for (slot, value) in variant.objects { objects[slot] = value }
     bound = BoundPlan(unbound: program)
   }
-}
-
-/// What an input is bound to.
-struct InputState {
-  var address: UnsafeRawPointer?
-  var shape: [Int]
-  /// Keeps the bytes alive when they are a tensor's.
-  var tensor: HostTensor?
-  var isGiven = false
-
-  init(rank: Int) { shape = [Int](repeating: 0, count: rank) }
-}
-
-/// Where an output goes.
-struct OutputState {
-  /// Memory of the caller.
-  var callerMemory: UnsafeMutableRawBufferPointer?
-  /// Memory of our own when the caller gave none; replaced when the caller still holds the last result.
-  var storage: HostStorage?
-  var byteCount = 0
-  /// Sizes after a run.
-  var shape: [Int]
-
-  init(rank: Int) { shape = [Int](repeating: 0, count: rank) }
-
-  var address: UnsafeMutableRawPointer? { callerMemory?.baseAddress ?? storage?.base }
 }
 
 // MARK: Preparing a run
@@ -80,22 +50,20 @@ struct OutputState {
 extension RunState {
   /// Makes everything ready for the inputs' shapes: the bound plan, memory, addresses.
   func prepare() throws(RunError) {
-    try requireInputs()
+    takeObjects()
     try selectBoundPlan()
     try prepareMemory()
-    for output in outputs.indices { try prepareOutput(output) }
-    if bound.epoch == epoch { refreshExternals() } else { resolveAll() }
+    for output in bindings.outputs.indices { try prepareOutput(output) }
+    if bound.epoch == workspace.epoch { refreshExternals() } else { resolveAll() }
     for symbol in program.dims.shapeSymbolCount..<program.dims.symbolCount {
       bound.values[symbol] = DimProgram.unknown
     }
     program.dims.evaluateLate(into: bound.values)
   }
 
-  private func requireInputs() throws(RunError) {
-    for index in inputs.indices where !inputs[index].isGiven {
-      throw RunError(
-        problems: engine.plan.inputs.indices.filter { !inputs[$0].isGiven }
-          .map { RunError.missingInput(engine.plan.inputs[$0]) })
+  private func takeObjects() {
+    for index in 0..<bindings.inputs.count where bindings.inputs[index].isObject {
+      objects[program.plan.inputs[index].slot] = bindings.inputs[index].object
     }
   }
 
@@ -106,7 +74,7 @@ extension RunState {
       bound = boundPlans[position].plan
       return
     }
-    let shapes = inputs.map(\.shape)
+    let shapes = bindings.inputs.map(\.shape)
     let plan = try BoundPlan(program, shapes: shapes, memoryLimit: engine.device.memoryByteCount)
     if boundPlans.count >= Self.boundPlanLimit,
       let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
@@ -118,45 +86,17 @@ extension RunState {
   }
 
   private func matches(_ shapes: [[Int]]) -> Bool {
-    for input in inputs.indices where inputs[input].shape != shapes[input] { return false }
+    for input in bindings.inputs.indices where bindings.inputs[input].shape != shapes[input] { return false }
     return true
   }
 
   private func prepareMemory() throws(RunError) {
-    if bound.arena.byteCount > arena?.byteCount ?? 0 {
-      arena = nil
-      arena = try allocate(bound.arena.byteCount, "the arena")
-      epoch += 1
-    }
-    try reserveScratch(bound.scratchByteCount)
+    try workspace.reserveArena(bound.arena.byteCount)
+    try workspace.reserveScratch(bound.scratchByteCount)
   }
 
-  func allocate(_ byteCount: Int, _ what: String) throws(RunError) -> DeviceBuffer {
-    let limit = engine.device.memoryByteCount
-    if byteCount > limit { throw RunError.tooLarge(byteCount, what, limit: limit) }
-    do { return try engine.device.allocate(byteCount: max(byteCount, 64)) } catch {
-      throw RunError(device: error).at(what)
-    }
-  }
-
-  /// Bytes of memory the context holds, results aside.
-  var heldByteCount: Int {
-    let buffers = [arena, scratch, staging] + grown
-    return buffers.reduce(0) { $0 + ($1?.byteCount ?? 0) }
-  }
-
-  /// Makes sure that every thread has the scratch bytes a launch needs.
-  func reserveScratch(_ byteCount: Int) throws(RunError) {
-    let needed = saturatingMultiply(Self.stride(byteCount), stream.scratchCount)
-    if needed > scratch?.byteCount ?? 0 {
-      scratch = nil
-      scratch = try allocate(needed, "scratch")
-    }
-  }
-
-  static func stride(_ byteCount: Int) -> Int {
-    byteCount > .max - 63 ? .max : (byteCount + 63) / 64 * 64
-  }
+  /// Bytes of memory that the state holds of its own.
+  var heldByteCount: Int { grown.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
 
   private func prepareOutput(_ index: Int) throws(RunError) {
     let record = program.outputs[index]
@@ -166,26 +106,26 @@ extension RunState {
 
   /// Gives an output memory for `byteCount` bytes: the caller's, or our own that no earlier result still uses.
   func ensureOutput(_ index: Int, byteCount: Int) throws(RunError) {
-    outputs[index].byteCount = byteCount
-    if let memory = outputs[index].callerMemory {
+    bindings.outputs[index].byteCount = byteCount
+    if let memory = bindings.outputs[index].callerMemory {
       if memory.count < byteCount {
         throw RunError.smallMemory(
-          "output '\(engine.plan.outputs[index].name)'", found: memory.count, needed: byteCount)
+          "output '\(program.plan.outputs[index].name)'", found: memory.count, needed: byteCount)
       }
       return
     }
-    if let storage = outputs[index].storage, storage.byteCount >= byteCount { return }
+    if let storage = bindings.outputs[index].storage, storage.byteCount >= byteCount { return }
     let limit = engine.device.memoryByteCount
     if byteCount > limit {
-      throw RunError.tooLarge(byteCount, "output '\(engine.plan.outputs[index].name)'", limit: limit)
+      throw RunError.tooLarge(byteCount, "output '\(program.plan.outputs[index].name)'", limit: limit)
     }
-    outputs[index].storage = HostStorage(byteCount: byteCount)
+    bindings.outputs[index].storage = HostStorage(byteCount: byteCount)
   }
 
   /// Lets go of results that the caller still holds, so that this run does not write into them.
   func detachOutputs() {
-    for index in outputs.indices where outputs[index].storage != nil {
-      if !isKnownUniquelyReferenced(&outputs[index].storage) { outputs[index].storage = nil }
+    for index in bindings.outputs.indices where bindings.outputs[index].storage != nil {
+      if !isKnownUniquelyReferenced(&bindings.outputs[index].storage) { bindings.outputs[index].storage = nil }
     }
   }
 }
@@ -196,10 +136,10 @@ extension RunState {
   /// Where the memory of a slot that is no view is now; nil when it has none yet.
   private func rootAddress(_ slot: Int) -> UnsafeMutableRawPointer? {
     switch program.slots[slot].storage {
-    case .input(let index): return inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
-    case .output(let index): return outputs[index].address
+    case .input(let index): return bindings.inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
+    case .output(let index): return bindings.outputs[index].address
     case .constant(let offset): return UnsafeMutableRawPointer(mutating: engine.constants + offset)
-    case .arena: return arena.map { $0.base + bound.arenaOffsets[slot] }
+    case .arena: return workspace.arena.map { $0.base + bound.arenaOffsets[slot] }
     case .grown: return grown[slot]?.base
     case .view, .object: return nil
     }
@@ -208,7 +148,7 @@ extension RunState {
   private func resolveAll() {
     for slot in program.viewOrder { resolve(slot) }
     for launch in program.launches where !launch.isLate { resolveBuffers(launch) }
-    bound.epoch = epoch
+    bound.epoch = workspace.epoch
   }
 
   private func resolve(_ slot: Int) {
@@ -285,7 +225,7 @@ extension RunState {
   /// Makes a grown slot's buffer hold at least `byteCount` bytes, keeping its first `kept` bytes.
   func grow(_ slot: Int, to byteCount: Int, keeping kept: Int) throws(RunError) {
     if let buffer = grown[slot], buffer.byteCount >= byteCount { return }
-    let larger = try allocate(byteCount, "slot '\(engine.plan.slots[slot].name)'")
+    let larger = try workspace.allocate(byteCount, "slot '\(program.plan.slots[slot].name)'")
     if kept > 0, let buffer = grown[slot] { stream.copy(from: buffer.base, to: larger.base, byteCount: kept) }
     grown[slot] = larger
   }

@@ -92,24 +92,6 @@ struct ShapeSolver {
           "Build the engine with a range that holds this size.")
       }
     }
-    if problems.isEmpty { checkProfiles(values) }
-  }
-
-  private mutating func checkProfiles(_ values: UnsafeMutablePointer<Int>) {
-    let profiles = program.plan.profiles
-    func fits(_ range: Profile.Range) -> Bool {
-      guard let node = program.dims.node(ofSymbol: range.symbol) else { return true }
-      return range.min <= values[node] && values[node] <= range.max
-    }
-    if profiles.isEmpty || profiles.contains(where: { $0.ranges.allSatisfy(fits) }) { return }
-    let found = program.plan.shapeSymbols.enumerated().map { "\($1.name)=\(values[$0])" }.joined(separator: ", ")
-    let offered = profiles.map { profile in
-      "'\(profile.name)': " + profile.ranges.map { "\($0.symbol)=\($0.min)…\($0.max)" }.joined(separator: ", ")
-    }
-    problems.append(
-      Diagnostic(
-        "APUS-R-0008", "no profile holds the sizes \(found); there are \(offered.joined(separator: "; "))",
-        place: "inputs", hint: "Build the engine with a profile for these sizes."))
   }
 
   private func describe(_ range: Interval) -> String {

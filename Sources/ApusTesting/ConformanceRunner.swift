@@ -107,18 +107,18 @@ package struct ConformanceRunner {
 
   private func engine(_ model: Model, _ mode: ConformanceMode) throws -> (engine: Engine, plan: Plan) {
     let options = mode == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
-    var plan = try build(model, for: backend, jobs: 1, options: options).plan
+    var plan = try build(model, for: backend, jobs: 1, options: options).plans[0]
     if mode == .reloaded { plan = try Self.reloaded(plan) }
-    return (try Engine(plan: plan, device: device, hostOperations: CatalogueHostOperations()), plan)
+    return (try Engine(plans: [plan], device: device, hostOperations: CatalogueHostOperations()), plan)
   }
 
   /// The plan written to an engine file and read back.
   private static func reloaded(_ plan: Plan) throws -> Plan {
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     let path = "\(folder)/apus-conformance-\(getpid()).apus"
-    try EngineFile.write(plan, to: path)
+    try EngineFile.write([plan], to: path)
     defer { unlink(path) }
-    return try EngineFile.read(path)
+    return try EngineFile.read(path)[0]
   }
 
   /// Whether an operation draws random numbers, so that only types and shapes can be expected.

@@ -27,21 +27,21 @@ package struct GraphRunner {
 
   package init(_ graph: Graph, _ form: Form, target: any Target, device: any Device) throws {
     let options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
-    var plan = try Builder.build(graph, name: "graph", target: target, options: options).plan
+    var plan = try Builder.build(graph, name: "graph", target: target, options: options).plans[0]
     switch form {
     case .raw: break
     case .optimised: plan.steps = Self.split(plan.steps)
     case .loaded: plan = try Self.reloaded(plan)
     }
     self.plan = plan
-    engine = try Engine(plan: plan, device: device, hostOperations: CatalogueHostOperations())
+    engine = try Engine(plans: [plan], device: device, hostOperations: CatalogueHostOperations())
   }
 
   private static func reloaded(_ plan: Plan) throws -> Plan {
     let path = "/tmp/apus-\(getpid())-\(UInt64.random(in: 0 ... .max)).apus"
     defer { unlink(path) }
-    try EngineFile.write(plan, to: path)
-    return try EngineFile.read(path)
+    try EngineFile.write([plan], to: path)
+    return try EngineFile.read(path)[0]
   }
 
   /// Steps whose launches have five blocks, or none where there is nothing to do: results do not depend on their number.

@@ -40,32 +40,55 @@ import Testing
 }
 
 @Suite struct ProfileArgumentTests {
-  private let symbols = [Symbol("seq"), Symbol("batch")]
+  private let symbols = [Symbol("seq", Interval(0, 1024)), Symbol("batch")]
+  private let inputs: [(name: String, type: ValueType)] = [
+    ("ids", .tensor(TensorType(.i64, [Dim(Symbol("batch")), Dim(Symbol("seq", Interval(0, 1024))), 4]))),
+    ("mask", .tensor(TensorType(.i64, [Dim(Symbol("seq", Interval(0, 1024)))]))),
+  ]
+
+  private func parse(_ arguments: String...) throws(UsageError) -> [Profile] {
+    try ProfileArguments.parse(arguments, symbols: symbols, inputs: inputs)
+  }
 
   @Test func ranges() throws {
-    let profiles = try ProfileArguments.parse(
-      ["decode: seq=1", "prefill: seq=1..512@256, batch=2..4", "seq=8"], symbols: symbols)
+    let profiles = try parse("decode: seq=1", "prefill: seq=1..512@256, batch=2..4", "seq=8")
     #expect(profiles.map(\.name) == ["decode", "prefill", "profile2"])
     #expect(profiles[0].ranges == [.init(symbol: "seq", min: 1, opt: 1, max: 1)])
     #expect(
       profiles[1].ranges == [
-        .init(symbol: "seq", min: 1, opt: 256, max: 512), .init(symbol: "batch", min: 2, opt: 4, max: 4),
+        .init(symbol: "seq", min: 1, opt: 256, max: 512), .init(symbol: "batch", min: 2, opt: 3, max: 4),
       ])
   }
 
   @Test(arguments: [
     ("a: seq", "APUS-C-0010"), ("a:", "APUS-C-0010"), ("a: seq=x", "APUS-C-0010"), ("a: seq=1..2@", "APUS-C-0010"),
-    ("a: sq=1", "APUS-C-0011"), ("a: seq=1, seq=2", "APUS-C-0011"), ("a: seq=4..2@3", "APUS-C-0012"),
+    ("a: sq=1", "APUS-C-0011"), ("a: seq=1, seq=2", "APUS-C-0017"), ("a: seq=1..2048", "APUS-C-0012"),
+    ("a: ids=1x1", "APUS-C-0010"), ("a: ids=1x1x5", "APUS-C-0012"), ("a: idz=1x1x4", "APUS-C-0011"),
+    ("a: ids=1x2x4, mask=3", "APUS-C-0017"), ("a: seq=4..2@3", "APUS-C-0012"),
     ("a: seq=1..4@9", "APUS-C-0012"), ("a: seq=-1..4@2", "APUS-C-0012"),
   ])
   func mistakes(argument: String, code: String) {
-    let error = #expect(throws: UsageError.self) { try ProfileArguments.parse([argument], symbols: symbols) }
+    let error = #expect(throws: UsageError.self) { try parse(argument) }
     #expect(error?.problems.map(\.code) == [code])
+  }
+
+  @Test func inputsStandForTheirSymbols() throws {
+    let profile = try parse("prefill: ids=1x1x4..2x512x4@1x256x4, mask=1..512@256")[0]
+    #expect(
+      profile.ranges == [
+        .init(symbol: "batch", min: 1, opt: 1, max: 2), .init(symbol: "seq", min: 1, opt: 256, max: 512),
+      ])
+  }
+
+  @Test func contradictingRangesNameBothInputs() {
+    let error = #expect(throws: UsageError.self) { try parse("a: ids=1x2x4, mask=3") }
+    let message = error?.problems.first?.message ?? ""
+    #expect(message.contains("axis 1 of input 'ids'") && message.contains("axis 0 of input 'mask'"), "\(message)")
   }
 
   @Test func mistakesOfSeveralProfilesComeTogether() {
     let error = #expect(throws: UsageError.self) {
-      try ProfileArguments.parse(["a: sq=1", "a: batch=x"], symbols: symbols)
+      try parse("a: sq=1", "a: batch=x")
     }
     #expect(error?.problems.map(\.code) == ["APUS-C-0011", "APUS-C-0013", "APUS-C-0010"])
   }

@@ -9,7 +9,7 @@ import Testing
 @Suite struct LaunchTests {
   @Test(arguments: [1, 2, 5], [1, 2, 7, 64]) func blocksAreSpreadOverThreads(threads: Int, blocks: Int) throws {
     let plan = try LaunchPlan.chain(depth: 5, blocks: Dim(blocks))
-    let context = try Engine(plan: plan, device: CPUDevice(threads: threads)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: threads)).makeContext()
     for count in [0, 1, 100, 1000, 100] {
       let x = (0..<count).map { Double($0) / 8 - 3 }
       let y = try context.run(inputs: ["x": HostTensor(.f32, [count], doubles: x)])["y"]?.tensor
@@ -23,7 +23,7 @@ import Testing
       slots: [Slot(name: "y", type: type, storage: .output(0))], inputs: [],
       outputs: [Binding(name: "y", type: type, slot: 0)],
       steps: [LaunchPlan.launch("sums", [0], [2000], blocks: 500, scratch: 16000)])
-    let context = try Engine(plan: plan, device: CPUDevice(threads: 4)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 4)).makeContext()
     for _ in 0..<20 {
       let sums = try context.run(inputs: [String: HostTensor]())["y"]?.tensor?.ints
       #expect(sums == [Int](repeating: 1999 * 1000, count: 500))
@@ -41,7 +41,7 @@ import Testing
       steps: [
         LaunchPlan.launch("count", [0], blocks: Dim(blocks)), LaunchPlan.launch("count", [0], blocks: Dim(blocks)),
       ])
-    let engine = try Engine(plan: plan, device: CPUDevice(threads: 3))
+    let engine = try Engine(plans: [plan], device: CPUDevice(threads: 3))
     try await withThrowingTaskGroup(of: Bool.self) { group in
       for _ in 0..<8 {
         group.addTask {
@@ -62,7 +62,7 @@ import Testing
     let plan = try LaunchPlan.chain(depth: 2, blocks: 8)
     let x = HostTensor(.f32, [64], doubles: (0..<64).map(Double.init))
     for round in 0..<40 {
-      let engine = try Engine(plan: plan, device: CPUDevice(threads: 1 + round % 5))
+      let engine = try Engine(plans: [plan], device: CPUDevice(threads: 1 + round % 5))
       if round % 3 == 0 { continue }
       let y = try engine.makeContext().run(inputs: ["x": x])["y"]?.tensor?.doubles
       #expect(y == LaunchPlan.expected(x.doubles, depth: 2))
@@ -71,7 +71,7 @@ import Testing
 
   @Test func sameInputsGiveTheSameBytes() throws {
     let plan = try LaunchPlan.chain(depth: 9, blocks: 16)
-    let context = try Engine(plan: plan, device: CPUDevice(threads: 3)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 3)).makeContext()
     let x = HostTensor(.f32, [999], doubles: (0..<999).map { Double($0).squareRoot() * 1e-3 })
     let first = try context.run(inputs: ["x": x])["y"]?.tensor?.elements(as: UInt32.self)
     for _ in 0..<50 { #expect(try context.run(inputs: ["x": x])["y"]?.tensor?.elements(as: UInt32.self) == first) }
@@ -79,7 +79,7 @@ import Testing
 
   @Test func steadyRunsAllocateNothing() throws {
     let plan = try LaunchPlan.chain(depth: 20, blocks: 4)
-    let context = try Engine(plan: plan, device: CPUDevice(threads: 2)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 2)).makeContext()
     let memory = UnsafeMutableBufferPointer<Float>.allocate(capacity: 4096)
     defer { memory.deallocate() }
     memory.initialize(repeating: 0.25)
@@ -109,7 +109,7 @@ import Testing
 
   @Test func steadyRunsWithOwnOutputsAllocateNothing() throws {
     let plan = try LaunchPlan.chain(depth: 3, blocks: 2)
-    let context = try Engine(plan: plan, device: CPUDevice(threads: 1)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 1)).makeContext()
     try context.bind(input: "x", to: HostTensor(.f32, [64], doubles: (0..<64).map(Double.init)))
     for _ in 0..<3 { try context.run() }
     let before = apus_allocation_count()
@@ -124,7 +124,7 @@ import Testing
     let plan = try LaunchPlan.make(
       slots: [Slot(name: "x", type: type, storage: .input(0))], inputs: [Binding(name: "x", type: type, slot: 0)],
       outputs: [], steps: steps)
-    let context = try Engine(plan: plan, device: CPUDevice(threads: 2)).makeContext()
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 2)).makeContext()
     try context.bind(input: "x", to: HostTensor(.f32, [4], doubles: [1, 2, 3, 4]))
     try context.run()
     let best = try (0..<20).map { _ in try ContinuousClock().measure { try context.run() } }.min() ?? .zero

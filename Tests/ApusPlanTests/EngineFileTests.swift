@@ -21,12 +21,12 @@ final class OwnedBytes {
   private let count: Int
   deinit { bytes.deallocate() }
 
-  func decode() throws(EngineFileError) -> Plan {
+  func decode() throws(EngineFileError) -> [Plan] {
     try EngineFile.decode(UnsafeRawBufferPointer(rebasing: bytes[..<count]), owner: self)
   }
 }
 
-func decode(_ bytes: [UInt8]) throws(EngineFileError) -> Plan { try OwnedBytes(bytes).decode() }
+func decode(_ bytes: [UInt8]) throws(EngineFileError) -> [Plan] { try OwnedBytes(bytes).decode() }
 
 /// The code and place of the error that decoding gives, or "none".
 func outcome(_ bytes: [UInt8]) -> String {
@@ -43,26 +43,26 @@ func outcome(_ bytes: [UInt8]) -> String {
     let plan = SamplePlan.make()
     let path = "\(temporaryFolder())/apus-engine-\(getpid()).apus"
     defer { unlink(path) }
-    try EngineFile.write(plan, to: path)
-    let read = try EngineFile.read(path)
+    try EngineFile.write([plan], to: path)
+    let read = try EngineFile.read(path)[0]
     #expect(String(describing: read.slots) == String(describing: plan.slots))
     #expect(String(describing: read.steps) == String(describing: plan.steps))
     #expect(read.fingerprint == plan.fingerprint)
     #expect(read.metadata == plan.metadata)
     #expect(read.shapeSymbols == plan.shapeSymbols && read.runSymbols == plan.runSymbols)
-    #expect(read.profiles == plan.profiles && read.functions == plan.functions)
+    #expect(read.profile == plan.profile && read.functions == plan.functions)
     #expect(read.images.map(\.bytes) == plan.images.map(\.bytes))
     #expect(read.constants.bytes.elementsEqual(plan.constants.bytes))
     #expect(Int(bitPattern: read.constants.address) % 256 == 0)
-    #expect(try EngineFile.encode(read) == EngineFile.encode(plan))
+    #expect(try EngineFile.encode([read]) == EngineFile.encode([plan]))
   }
 
   @Test func bytesAreAFunctionOfThePlan() throws {
-    #expect(try EngineFile.encode(SamplePlan.make()) == EngineFile.encode(SamplePlan.make()))
+    #expect(try EngineFile.encode([SamplePlan.make()]) == EngineFile.encode([SamplePlan.make()]))
   }
 
   @Test func everyCutIsRefused() throws {
-    let bytes = try EngineFile.encode(SamplePlan.make())
+    let bytes = try EngineFile.encode([SamplePlan.make()])
     #expect(outcome([]).hasPrefix("APUS-E-0002"))
     #expect(outcome(Array(bytes[..<5])).hasPrefix("APUS-E-0002"))
     for count in stride(from: 8, to: bytes.count, by: 7) {
@@ -72,7 +72,7 @@ func outcome(_ bytes: [UInt8]) -> String {
   }
 
   @Test func everyFlippedBitIsRefused() throws {
-    let bytes = try EngineFile.encode(SamplePlan.make())
+    let bytes = try EngineFile.encode([SamplePlan.make()])
     for position in bytes.indices {
       var damaged = bytes
       damaged[position] ^= 1 << (position % 8)
@@ -82,15 +82,15 @@ func outcome(_ bytes: [UInt8]) -> String {
 
   @Test func foreignFilesAreNamed() throws {
     #expect(outcome(Array("GGUF............................".utf8)) == "APUS-E-0002 byte 0")
-    var future = try EngineFile.encode(SamplePlan.make())
+    var future = try EngineFile.encode([SamplePlan.make()])
     future[4] = 99
     #expect(outcome(future) == "APUS-E-0003 byte 4")
     #expect(throws: EngineFileError.self) { try EngineFile.read("/nonexistent/engine.apus") }
-    #expect(throws: EngineFileError.self) { try EngineFile.write(SamplePlan.make(), to: "/nonexistent/engine.apus") }
+    #expect(throws: EngineFileError.self) { try EngineFile.write([SamplePlan.make()], to: "/nonexistent/engine.apus") }
   }
 
   @Test func damagedConstantsAreFoundInTheirSection() throws {
-    var bytes = try EngineFile.encode(SamplePlan.make())
+    var bytes = try EngineFile.encode([SamplePlan.make()])
     bytes[bytes.count - 3] ^= 0x10
     #expect(outcome(bytes).hasPrefix("APUS-E-0005 section 'constants', byte "))
   }

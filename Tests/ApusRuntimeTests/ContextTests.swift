@@ -16,7 +16,7 @@ import Testing
     let y = maker.output("y", .f32, [Dim(n)])
     maker.host("add", [x, x], [h])
     maker.host("add", [h, x], [y])
-    return try Engine(plan: maker.finish(), device: NullDevice(), hostOperations: ClosureOperations.common)
+    return try Engine(plans: [maker.finish()], device: NullDevice(), hostOperations: ClosureOperations.common)
   }
 
   @Test func valuesGoThroughNamedAndOrderedRuns() throws {
@@ -90,14 +90,14 @@ import Testing
     maker.add(.copy(from: x, to: y))
     maker.add(.copy(from: z, to: z))
     let plan = maker.finish()
-    let context = try Engine(plan: plan, device: NullDevice(memoryByteCount: 1 << 33)).makeContext()
+    let context = try Engine(plans: [plan], device: NullDevice(memoryByteCount: 1 << 33)).makeContext()
     #expect(problems { _ = try context.run(inputs: ["x": HostTensor(.u8, [3])]) } == ["APUS-R-0010 slot 'z'"])
     maker = PlanMaker()
     maker.plan.shapeSymbols = [Self.n]
     let small = maker.input("x", .u8, [Dim(Self.n)])
     let negative = maker.slot("h", .u8, [Dim(Self.n) - 5])
     maker.add(.copy(from: small, to: negative))
-    let other = try Engine(plan: maker.finish(), device: NullDevice()).makeContext()
+    let other = try Engine(plans: [maker.finish()], device: NullDevice()).makeContext()
     #expect(problems { _ = try other.run(inputs: ["x": HostTensor(.u8, [3])]) } == ["APUS-R-0012 slot 'h'"])
     #expect(problems { _ = try other.run(inputs: ["x": HostTensor(.u8, [7])]) } == ["APUS-R-0017 step 0"])
   }
@@ -110,7 +110,7 @@ import Testing
     let last = maker.slot("last", .f32, [1], .view(of: tail, byteOffset: 4))
     let y = maker.output("y", .f32, [1])
     maker.add(.copy(from: last, to: y))
-    let context = try Engine(plan: maker.finish(), device: NullDevice()).makeContext()
+    let context = try Engine(plans: [maker.finish()], device: NullDevice()).makeContext()
     #expect(try context.run(inputs: ["x": floats([3], [7, 8, 9])])["y"]?.tensor?.doubles == [9])
     #expect(try context.run(inputs: ["x": floats([5], [7, 8, 9, 10, 11])])["y"]?.tensor?.doubles == [11])
     #expect(problems { _ = try context.run(inputs: ["x": floats([1], [7])]) } == ["APUS-R-0013 slot 'tail'"])
@@ -124,7 +124,7 @@ import Testing
     maker.output("text", slot: words)
     maker.output("same", slot: w)
     maker.add(.copy(from: w, to: y))
-    let context = try Engine(plan: maker.finish(), device: NullDevice()).makeContext()
+    let context = try Engine(plans: [maker.finish()], device: NullDevice()).makeContext()
     let results = try context.run(inputs: [String: HostTensor]())
     #expect(results["y"]?.tensor?.doubles == [0.5, -0.25] && results["same"]?.tensor?.doubles == [0.5, -0.25])
     #expect(results["text"]?.tensor?.strings == ["grün", "", "c"])
@@ -140,7 +140,7 @@ import Testing
     maker.add(.copy(from: x, to: h))
     maker.host("wrap", [h], [list])
     maker.host("add", [h, h], [h])
-    let engine = try Engine(plan: maker.finish(), device: NullDevice(), hostOperations: ClosureOperations.common)
+    let engine = try Engine(plans: [maker.finish()], device: NullDevice(), hostOperations: ClosureOperations.common)
     guard case .sequence(let elements, _)? = try engine.makeContext().run(inputs: ["x": floats([2], [1, 2])])["list"]
     else {
       Issue.record("no sequence")
@@ -154,23 +154,23 @@ import Testing
     let x = maker.input("x", .f32, [2])
     let y = maker.output("y", .f32, [3])
     maker.host("view", [x], [y])
-    let engine = try Engine(plan: maker.finish(), device: NullDevice(), hostOperations: ClosureOperations.common)
+    let engine = try Engine(plans: [maker.finish()], device: NullDevice(), hostOperations: ClosureOperations.common)
     let context = try engine.makeContext()
     #expect(problems { _ = try context.run(inputs: ["x": floats([2], [1, 2])]) } == ["APUS-R-0014 step 0 'view'"])
     maker.plan.steps = [PlanMaker.hostStep("fail", [x], [y])]
-    let failing = try Engine(plan: maker.finish(), device: NullDevice(), hostOperations: ClosureOperations.common)
+    let failing = try Engine(plans: [maker.finish()], device: NullDevice(), hostOperations: ClosureOperations.common)
     #expect(
       problems { _ = try failing.makeContext().run(inputs: ["x": floats([2], [1, 2])]) }
         == ["APUS-V-0042 step 0 'fail'"])
     let plan = maker.finish()
-    #expect(problems { _ = try Engine(plan: plan, device: NullDevice()) } == ["APUS-E-0014 step 0 'fail'"])
+    #expect(problems { _ = try Engine(plans: [plan], device: NullDevice()) } == ["APUS-E-0014 step 0 'fail'"])
   }
 
   @Test func stepsAreTimed() throws {
     let engine = try Self.sums()
     let context = try engine.makeContext()
-    let profiler = LayerProfiler(plan: engine.plan)
-    context.profile(with: profiler)
+    let profiler = LayerProfiler(plan: engine.plans[0])
+    context.time(with: profiler)
     for _ in 0..<3 { _ = try context.run(inputs: ["x": floats([2], [1, 2])]) }
     #expect(profiler.runCount == 3)
     #expect(profiler.layers.map(\.name) == ["add", "add"] && profiler.layers.map(\.count) == [3, 3])

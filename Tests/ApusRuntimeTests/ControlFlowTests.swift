@@ -9,7 +9,7 @@ import Testing
   static let count = Symbol("count", Interval(0, 1_000_000))
 
   static func run(_ plan: Plan, _ inputs: [String: HostTensor]) throws -> [String: HostValue] {
-    let engine = try Engine(plan: plan, device: NullDevice(), hostOperations: ClosureOperations.common)
+    let engine = try Engine(plans: [plan], device: NullDevice(), hostOperations: ClosureOperations.common)
     return try engine.makeContext().run(inputs: inputs)
   }
 
@@ -26,7 +26,7 @@ import Testing
     maker.host("add", [p, p], [sum])
     maker.add(.copy(from: sum, to: y))
     maker.add(.copy(from: head, to: z))
-    let engine = try Engine(plan: maker.finish(), device: NullDevice(), hostOperations: ClosureOperations.common)
+    let engine = try Engine(plans: [maker.finish()], device: NullDevice(), hostOperations: ClosureOperations.common)
     let context = try engine.makeContext()
     let first = try context.run(inputs: ["x": floats([6], [1, -1, 2, 3, -4, 5])])
     #expect(first["y"]?.tensor?.doubles == [2, 4, 6, 10])

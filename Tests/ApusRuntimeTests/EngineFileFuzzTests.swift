@@ -12,8 +12,8 @@ import Testing
       if let base = source.baseAddress { owner.base.copyMemory(from: base, byteCount: source.count) }
     }
     do throws(EngineFileError) {
-      let plan = try EngineFile.decode(UnsafeRawBufferPointer(start: owner.base, count: bytes.count), owner: owner)
-      let forecast = problems { _ = try plan.memoryForecast(shapes: [:]) }
+      let plans = try EngineFile.decode(UnsafeRawBufferPointer(start: owner.base, count: bytes.count), owner: owner)
+      let forecast = problems { _ = try plans[0].memoryForecast(shapes: [:]) }
       return forecast.first ?? "accepted"
     } catch {
       #expect(!error.problems.isEmpty && error.problems.allSatisfy { $0.code.hasPrefix("APUS-E-") })
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test func mutatedFilesAreRefused() throws {
-    let bytes = try EngineFile.encode(ControlFlowTests.fibonacci())
+    let bytes = try EngineFile.encode([ControlFlowTests.fibonacci()])
     var generator = SeededGenerator(seed: 1)
     for _ in 0..<5000 {
       var mutated = bytes
@@ -47,7 +47,7 @@ import Testing
 
   /// Sections are mutated and sealed again with right checksums, so that the mutations reach the decoder.
   @Test func mutatedSectionsNeverCrash() throws {
-    let bytes = try EngineFile.encode(ControlFlowTests.fibonacci())
+    let bytes = try EngineFile.encode([ControlFlowTests.fibonacci()])
     var generator = SeededGenerator(seed: 2)
     var outcomes: [String: Int] = [:]
     for round in 0..<5000 {

@@ -8,14 +8,13 @@ import Testing
   static let n = Dim(Symbol("n", Interval(1, 16)))
   static let m = Dim(Symbol("m", Interval(1, 100)))
 
-  static func engine(profiles: [Profile] = []) throws -> Engine {
+  static func engine() throws -> Engine {
     var maker = PlanMaker()
     maker.plan.shapeSymbols = [Symbol("n", Interval(1, 16)), Symbol("m", Interval(1, 100))]
     _ = maker.input("a", .f32, [n, 3])
     _ = maker.input("b", .i64, [n, 2 * m + 1])
     _ = maker.input("s", .sequence(.tensor(TensorType(.string, [4]))))
-    maker.plan.profiles = profiles
-    return try Engine(plan: maker.finish(), device: NullDevice())
+    return try Engine(plans: [maker.finish()], device: NullDevice())
   }
 
   static let a = HostTensor(.f32, [2, 3], doubles: [1, 2, 3, 4, 5, 6])
@@ -50,27 +49,6 @@ import Testing
     #expect(error?.description.contains("the size is 3, but 'n' is 2 at input 'a', axis 0") == true)
   }
 
-  @Test func profilesBoundTheSizesTogether() throws {
-    let profiles = [
-      Profile(name: "one", ranges: [.init(symbol: "n", min: 1, opt: 1, max: 1)]),
-      Profile(
-        name: "many",
-        ranges: [.init(symbol: "n", min: 4, opt: 8, max: 16), .init(symbol: "m", min: 1, opt: 1, max: 2)]),
-    ]
-    let context = try Self.engine(profiles: profiles).makeContext()
-    func run(_ n: Int, _ m: Int) -> [String] {
-      problems {
-        _ = try context.run(inputs: [
-          "a": HostValue.tensor(HostTensor(.f32, [n, 3])), "b": Self.b(n, 2 * m + 1), "s": Self.s,
-        ])
-      }
-    }
-    #expect(run(1, 50) == [])
-    #expect(run(8, 2) == [])
-    #expect(run(8, 3) == ["APUS-R-0008 inputs"])
-    #expect(run(2, 1) == ["APUS-R-0008 inputs"])
-  }
-
   @Test func memoryOfTheCallerIsChecked() throws {
     let context = try Self.engine().makeContext()
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 64, alignment: 64)
@@ -97,7 +75,7 @@ import Testing
     let plan = maker.finish()
     let forecast = try plan.memoryForecast(shapes: ["x": [1 << 40]])
     #expect(forecast.arenaByteCount == 1 << 42 && forecast.outputByteCount == 1 << 42)
-    let context = try Engine(plan: plan, device: NullDevice(memoryByteCount: 1 << 30)).makeContext()
+    let context = try Engine(plans: [plan], device: NullDevice(memoryByteCount: 1 << 30)).makeContext()
     let bytes = [UInt8](repeating: 0, count: 8)
     let found = bytes.withUnsafeBytes { _ in problems { _ = try plan.memoryForecast(shapes: ["x": [.max]]) } }
     #expect(found == ["APUS-R-0007 input 'x', axis 0"])

@@ -43,6 +43,6 @@ import Testing
     let snippet = try Repository.text("Snippets/RunModel.swift")
     let shown = snippet.split(separator: "// snippet.show\n").last.map(String.init) ?? ""
     #expect(!shown.isEmpty)
-    #expect(try Repository.text("README.md").contains("```swift\nimport Apus\n\n" + shown + "```"))
+    #expect(try Repository.text("README.md").contains("```swift\n" + shown + "```"))
   }
 }

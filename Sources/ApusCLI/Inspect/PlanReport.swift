@@ -2,9 +2,30 @@ import ApusCore
 import ApusPlan
 import ApusRuntime
 
+/// One profile of an engine: its ranges, and what a run at opt takes.
+struct ProfileRow {
+  let profile: Profile
+  let stepCount: Int
+  /// Nil when the profile leaves sizes open.
+  let memory: MemoryForecast?
+
+  init(plan: Plan) {
+    profile = plan.profile
+    stepCount = plan.stepCount
+    let values = SymbolValues(shapes: [:], inputs: plan.inputTypes, profile: plan.profile)
+    memory = (try? values.shapes(of: plan.inputTypes)).flatMap { try? plan.memoryForecast(shapes: $0) }
+  }
+
+  var ranges: String {
+    profile.ranges.isEmpty ? "all sizes" : profile.ranges.map { "\($0.symbol)=\($0.sizesText)" }.joined(separator: ", ")
+  }
+}
+
 /// What `apus inspect` says about an engine.
 struct PlanReport {
+  /// The plan whose steps are shown.
   let plan: Plan
+  let profiles: [ProfileRow]
   let fileByteCount: Int
   /// Sizes to show work and memory at.
   let values: SymbolValues
@@ -34,7 +55,7 @@ extension PlanReport {
   var text: String {
     var sections = [header, bindings]
     if !symbols.isEmpty { sections.append(symbolText) }
-    if !plan.profiles.isEmpty { sections.append(profileText) }
+    if profiles.count > 1 || !plan.profile.ranges.isEmpty { sections.append(profileText) }
     sections.append(stepText)
     sections.append(memoryText)
     if !plan.metadata.isEmpty {
@@ -74,12 +95,9 @@ extension PlanReport {
 
   private var profileText: String {
     "Profiles\n"
-      + plan.profiles.map { profile in
-        let ranges = profile.ranges.map { range in
-          range.min == range.max
-            ? "\(range.symbol)=\(range.min)" : "\(range.symbol)=\(range.min)..\(range.max)@\(range.opt)"
-        }
-        return "  \(profile.name): \(ranges.joined(separator: ", "))\n"
+      + profiles.map { row in
+        let arena = row.memory.map { ", arena \(Units.bytes($0.arenaByteCount)) at opt" } ?? ""
+        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\n"
       }.joined()
   }
 
@@ -94,7 +112,8 @@ extension PlanReport {
         amount(row.step.work, "op"), amount(row.step.traffic, "B"), Self.sources(row.step),
       ])
     }
-    return "Steps (\(rows.count))\n\(table.text)\n"
+    let profile = profiles.count > 1 ? " of profile '\(plan.profile.name)'" : ""
+    return "Steps\(profile) (\(rows.count))\n\(table.text)\n"
   }
 
   private static func sources(_ step: Step) -> String {
@@ -147,7 +166,7 @@ extension PlanReport {
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(plan.profiles.map(Self.json))),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(profiles.map { Self.json($0.profile) })),
       ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
       (
         "images",

@@ -40,6 +40,8 @@ struct BenchReport {
   let model: String
   let inputs: [InputValues.Entry]
   let session: Session
+  /// The profile that ran.
+  let profile: String
   let measurement: Measurement
   let layers: [LayerProfiler.Layer]?
 
@@ -72,7 +74,8 @@ struct BenchReport {
   var json: JSON {
     var members: [(String, JSON)] = [
       ("model", .string(model)), ("shapes", .object(shapes.map { ($0.name, .ints($0.sizes)) })),
-      ("threads", .int(session.threadCount)), ("load_ms", .number(Units.milliseconds(session.loadTime))),
+      ("profile", .string(profile)), ("threads", .int(session.threadCount)),
+      ("load_ms", .number(Units.milliseconds(session.loadTime))),
       ("build_ms", session.buildTime.map { .number(Units.milliseconds($0)) } ?? .null),
       ("latency_ms", .object(measurement.summary.map { ($0.name, .number($0.value)) })),
       ("throughput_per_s", .number(measurement.throughput)), ("runs", .int(measurement.count)),

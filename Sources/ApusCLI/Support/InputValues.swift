@@ -21,11 +21,11 @@ struct InputValues {
   /// - Throws: ``UsageError`` with the mistakes of the arguments, or `APUS-C-0007` when a shape is not known and
   ///   `APUS-C-0009` when an input cannot be made up.
   init(files arguments: [String], seed: UInt64, session: Session) throws(UsageError) {
-    let plan = session.engine.plan
+    let plan = session.plan
     let given = try TensorFiles.inputs(arguments, of: plan.inputTypes)
     var shapes = session.shapes
     for (name, value) in given { if let tensor = value.tensor { shapes[name] = tensor.shape } }
-    let sizes = SymbolValues(shapes: shapes, inputs: plan.inputTypes, profile: plan.profiles.first)
+    let sizes = SymbolValues(shapes: shapes, inputs: plan.inputTypes, profile: plan.profile)
     var problems = UsageProblems()
     var entries: [Entry] = []
     for input in plan.inputs {

@@ -1,43 +1,129 @@
 import ApusCore
 import ApusPlan
 
-/// Profiles given on the command line as `NAME: seq=1..512@256, batch=4`.
+/// Profiles given on the command line, by symbol as `NAME: seq=1..512@256, batch=4` or by input as
+/// `NAME: input_ids=1x1..1x512@1x256`.
 ///
-/// `a..b@o` is a range with the size to tune for, `a..b` tunes for `b`, `a` is fixed.
-enum ProfileArguments {
-  /// Reads the arguments and checks them against the model's symbols.
+/// `a..b@o` is a range with the size to tune for, `a..b` tunes for the middle, `a` is fixed.
+struct ProfileArguments {
+  private let symbols: [Symbol]
+  private let inputs: [(name: String, type: ValueType)]
+  private var problems = UsageProblems()
+  private(set) var profiles: [Profile] = []
+  /// Where each range of the profile in hand was given.
+  private var origins: [String: String] = [:]
+
+  /// Reads the arguments and checks them against the model's symbols and inputs.
   ///
-  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol, `-0012` order of the sizes,
-  ///   `-0013` a name used twice.
-  static func parse(_ arguments: [String], symbols: [Symbol]) throws(UsageError) -> [Profile] {
-    var problems = UsageProblems()
-    var profiles: [Profile] = []
-    for (index, argument) in arguments.enumerated() {
-      let place = "--profile \"\(argument)\""
-      let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-      let name = parts.count == 2 ? trimmed(parts[0]) : "profile\(index)"
-      if profiles.contains(where: { $0.name == name }) {
-        problems.add("APUS-C-0013", "two profiles are called '\(name)'", place: place)
-      }
-      var ranges: [Profile.Range] = []
-      for item in (parts.last ?? "").split(separator: ",") {
-        guard let range = range(item) else {
-          problems.add(
-            "APUS-C-0010", "'\(trimmed(item))' is no range of a symbol", place: place,
-            hint: "Write SYMBOL=MIN..MAX@OPT, for instance seq=1..512@256, or SYMBOL=SIZE.")
-          continue
-        }
-        check(range, symbols, ranges, place, &problems)
-        ranges.append(range)
-      }
-      if ranges.isEmpty, parts.last.map({ trimmed($0).isEmpty }) ?? true {
-        problems.add(
-          "APUS-C-0010", "the profile says nothing", place: place, hint: "Write \"NAME: SYMBOL=MIN..MAX@OPT, …\".")
-      }
-      profiles.append(Profile(name: name, ranges: ranges))
+  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol or input, `-0012` order of the
+  ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other.
+  static func parse(
+    _ arguments: [String], symbols: [Symbol], inputs: [(name: String, type: ValueType)]
+  ) throws(UsageError) -> [Profile] {
+    var reader = ProfileArguments(symbols: symbols, inputs: inputs)
+    for argument in arguments { reader.read(argument) }
+    try reader.problems.throwIfAny()
+    return reader.profiles
+  }
+
+  private init(symbols: [Symbol], inputs: [(name: String, type: ValueType)]) {
+    self.symbols = symbols
+    self.inputs = inputs
+  }
+
+  private mutating func read(_ argument: String) {
+    let place = "--profile \"\(argument)\""
+    let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+    let name = parts.count == 2 ? Self.trimmed(parts[0]) : "profile\(profiles.count)"
+    if profiles.contains(where: { $0.name == name }) {
+      problems.add("APUS-C-0013", "two profiles are called '\(name)'", place: place)
     }
-    try problems.throwIfAny()
-    return profiles
+    origins = [:]
+    var ranges: [Profile.Range] = []
+    for item in (parts.last ?? "").split(separator: ",") {
+      guard let sizes = Self.sizes(item) else {
+        problems.add(
+          "APUS-C-0010", "'\(Self.trimmed(item))' is no range of a symbol or an input", place: place,
+          hint: "Write SYMBOL=MIN..MAX@OPT, for instance seq=1..512@256, or INPUT=1x1..1x512@1x256.")
+        continue
+      }
+      if !symbols.contains(where: { $0.name == sizes.name }), let input = inputs.first(where: { $0.name == sizes.name })
+      {
+        add(sizes, of: input, to: &ranges, place)
+      } else if sizes.min.count == 1 {
+        add(Profile.Range(symbol: sizes.name, sizes, axis: 0), "'\(sizes.name)'", to: &ranges, place)
+      } else {
+        problems.add(
+          "APUS-C-0011", "the model has no input '\(sizes.name)'", place: place,
+          hint: Spelling.hint(for: sizes.name, in: inputs.map(\.name)))
+      }
+    }
+    if ranges.isEmpty, parts.last.map({ Self.trimmed($0).isEmpty }) ?? true {
+      problems.add(
+        "APUS-C-0010", "the profile says nothing", place: place, hint: "Write \"NAME: SYMBOL=MIN..MAX@OPT, …\".")
+    }
+    profiles.append(Profile(name: name, ranges: ranges))
+  }
+
+  /// Takes the range of each axis of an input for the symbol that the axis is.
+  private mutating func add(
+    _ sizes: Sizes, of input: (name: String, type: ValueType), to ranges: inout [Profile.Range], _ place: String
+  ) {
+    let shape = input.type.tensor?.shape ?? []
+    guard sizes.min.count == shape.count else {
+      problems.add(
+        "APUS-C-0010", "\(sizes.min.count) sizes are given for \(input.type)", place: "\(place), input '\(input.name)'")
+      return
+    }
+    for (axis, dim) in shape.enumerated() {
+      let origin = "axis \(axis) of input '\(input.name)'"
+      if let symbol = dim.asSymbol {
+        add(Profile.Range(symbol: symbol.name, sizes, axis: axis), origin, to: &ranges, place)
+      } else if let size = dim.constantValue, sizes.min[axis] != size || sizes.max[axis] != size {
+        problems.add(
+          "APUS-C-0012", "\(origin) is always \(size), found \(sizes.min[axis])..\(sizes.max[axis])", place: place)
+      }
+    }
+  }
+
+  private mutating func add(
+    _ range: Profile.Range, _ origin: String, to ranges: inout [Profile.Range], _ place: String
+  ) {
+    guard let symbol = symbols.first(where: { $0.name == range.symbol }) else {
+      problems.add(
+        "APUS-C-0011", "no input has a size called '\(range.symbol)'", place: place,
+        hint: Spelling.hint(for: range.symbol, in: symbols.map(\.name)))
+      return
+    }
+    if range.min < 0 || range.min > range.opt || range.opt > range.max {
+      problems.add(
+        "APUS-C-0012", "\(origin) needs 0 ≤ min ≤ opt ≤ max, found \(range.min), \(range.opt), \(range.max)",
+        place: place)
+    } else if !symbol.range.contains(range.min) || !symbol.range.contains(range.max) {
+      problems.add(
+        "APUS-C-0012",
+        "\(origin) has \(range.min)..\(range.max), the model allows \(symbol.range.lower) to "
+          + (symbol.range.upper == .max ? "any" : "\(symbol.range.upper)"), place: place)
+    }
+    if let earlier = ranges.first(where: { $0.symbol == range.symbol }) {
+      if earlier != range {
+        problems.add(
+          "APUS-C-0017",
+          "'\(range.symbol)' is \(earlier.sizesText) for \(origins[range.symbol] ?? "") and \(range.sizesText) for \(origin)",
+          place: place, hint: "Sizes of one name are equal in every call: give them one range.")
+      }
+      return
+    }
+    origins[range.symbol] = origin
+    ranges.append(range)
+  }
+
+  /// A name with the sizes of each axis; one axis for a symbol.
+  fileprivate struct Sizes {
+    let name: String
+    let min: [Int]
+    let opt: [Int]?
+    let max: [Int]
   }
 
   private static func trimmed(_ text: Substring) -> String {
@@ -47,40 +133,35 @@ enum ProfileArguments {
     return String(text)
   }
 
-  private static func range(_ item: Substring) -> Profile.Range? {
+  private static func sizes(_ item: Substring) -> Sizes? {
     guard let split = item.lastIndex(of: "=") else { return nil }
-    let symbol = trimmed(item[..<split])
+    let name = trimmed(item[..<split])
     let tuned = trimmed(item[item.index(after: split)...]).split(separator: "@", omittingEmptySubsequences: false)
-    guard !symbol.isEmpty, (1...2).contains(tuned.count), let sizes = interval(tuned[0]) else { return nil }
-    guard tuned.count == 2 else {
-      return Profile.Range(symbol: symbol, min: sizes.min, opt: sizes.max, max: sizes.max)
+    guard !name.isEmpty, (1...2).contains(tuned.count) else { return nil }
+    let bounds = tuned[0].firstRange(of: "..").map { [tuned[0][..<$0.lowerBound], tuned[0][$0.upperBound...]] }
+    guard let min = shape(bounds?[0] ?? tuned[0]), let max = shape(bounds?[1] ?? tuned[0]), min.count == max.count
+    else {
+      return nil
     }
-    guard let opt = Int(tuned[1]) else { return nil }
-    return Profile.Range(symbol: symbol, min: sizes.min, opt: opt, max: sizes.max)
+    if tuned.count == 1 { return Sizes(name: name, min: min, opt: nil, max: max) }
+    guard let opt = shape(tuned[1]), opt.count == min.count else { return nil }
+    return Sizes(name: name, min: min, opt: opt, max: max)
   }
 
-  private static func interval(_ text: Substring) -> (min: Int, max: Int)? {
-    guard let dots = text.firstRange(of: "..") else { return Int(text).map { ($0, $0) } }
-    guard let low = Int(text[..<dots.lowerBound]), let high = Int(text[dots.upperBound...]) else { return nil }
-    return (low, high)
+  private static func shape(_ text: Substring) -> [Int]? {
+    let parts = text.split(separator: "x", omittingEmptySubsequences: false)
+    let sizes = parts.compactMap { Int($0) }
+    return sizes.count == parts.count ? sizes : nil
+  }
+}
+
+extension Profile.Range {
+  fileprivate init(symbol: String, _ sizes: ProfileArguments.Sizes, axis: Int) {
+    let (min, max) = (sizes.min[axis], sizes.max[axis])
+    let middle = max > min ? min + (max - min) / 2 : min
+    self.init(symbol: symbol, min: min, opt: sizes.opt?[axis] ?? middle, max: max)
   }
 
-  private static func check(
-    _ range: Profile.Range, _ symbols: [Symbol], _ earlier: [Profile.Range], _ place: String,
-    _ problems: inout UsageProblems
-  ) {
-    if !symbols.contains(where: { $0.name == range.symbol }) {
-      problems.add(
-        "APUS-C-0011", "no input has a size called '\(range.symbol)'", place: place,
-        hint: Spelling.hint(for: range.symbol, in: symbols.map(\.name)))
-    }
-    if earlier.contains(where: { $0.symbol == range.symbol }) {
-      problems.add("APUS-C-0011", "'\(range.symbol)' is given a range twice", place: place)
-    }
-    if range.min < 0 || range.min > range.opt || range.opt > range.max {
-      problems.add(
-        "APUS-C-0012", "'\(range.symbol)' needs 0 ≤ min ≤ opt ≤ max, found \(range.min), \(range.opt), \(range.max)",
-        place: place)
-    }
-  }
+  /// `1`, or `1..512@256`.
+  var sizesText: String { min == max ? "\(min)" : "\(min)..\(max)@\(opt)" }
 }

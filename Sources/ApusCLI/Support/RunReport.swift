@@ -77,6 +77,8 @@ struct RunReport {
   let inputs: [InputValues.Entry]
   let outputs: [OutputReport]
   let session: Session
+  /// The profile that ran.
+  let profile: String
   let duration: Duration
 
   var text: String {
@@ -104,7 +106,8 @@ struct RunReport {
             ])
           })
       ),
-      ("outputs", .array(outputs.map(\.json))), ("run_ms", .number(Units.milliseconds(duration))),
+      ("outputs", .array(outputs.map(\.json))), ("profile", .string(profile)),
+      ("run_ms", .number(Units.milliseconds(duration))),
       ("load_ms", .number(Units.milliseconds(session.loadTime))),
       ("build_ms", session.buildTime.map { .number(Units.milliseconds($0)) } ?? .null),
     ])

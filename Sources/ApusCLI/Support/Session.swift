@@ -13,6 +13,8 @@ struct Session {
   let loadTime: Duration
   /// How long building took, when the file was a model.
   let buildTime: Duration?
+  /// The plan whose inputs are made up: that of the profile asked for, or the first that takes the shapes given.
+  let plan: Plan
 
   /// Number of threads that compute.
   var threadCount: Int { (engine.device as? CPUDevice)?.threadCount ?? 1 }
@@ -20,23 +22,27 @@ struct Session {
   /// Opens the file.
   ///
   /// - Parameter shapes: `--shape` arguments; for a model they fix its inputs' shapes before it is built.
+  /// - Parameter profile: which profile runs; nil for the first.
   init(
-    _ path: String, shapes arguments: [String], threads: Int?, progress: ProgressBar
+    _ path: String, shapes arguments: [String], profile: ProfileSelection?, threads: Int?, progress: ProgressBar
   ) throws {
     let start = ContinuousClock.now
     if try ModelFile.isEngine(path) {
       engine = try Engine(path: path, threads: threads)
-      shapes = try ShapeArguments(arguments, inputs: engine.plan.inputTypes).byName
+      shapes = try ShapeArguments(arguments, inputs: nil).byName
+      plan = try engine.plan(for: profile, shapes: shapes)
+      _ = try ShapeArguments(arguments, inputs: plan.inputTypes)
       buildTime = nil
       loadTime = ContinuousClock.now - start
       return
     }
     shapes = try ShapeArguments(arguments, inputs: nil).byName
     let options = BuildOptions { progress.update($0.rawValue, $1, of: $2) }
-    let plan = try build(try importModel(path, shapes: shapes), options: options).plan
+    let plans = try build(try importModel(path, shapes: shapes), options: options).plans
     progress.finish()
     let built = ContinuousClock.now
-    engine = try Engine(plan: plan, threads: threads)
+    engine = try Engine(plans: plans, threads: threads)
+    plan = try engine.plan(for: profile, shapes: shapes)
     buildTime = built - start
     loadTime = ContinuousClock.now - built
   }

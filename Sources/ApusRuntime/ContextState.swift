@@ -1,0 +1,117 @@
+import ApusCore
+import ApusPlan
+
+/// All that changes while a context works: bindings, memory, and one prepared state for each profile that has run.
+final class ContextState {
+  let engine: Engine
+  let bindings: Bindings
+  let workspace: Workspace
+  private let stream: any DeviceStream
+  private var states: [RunState?]
+  /// The profile that ran last.
+  private(set) var active = 0
+  /// What times the steps of each profile.
+  var profilers: [LayerProfiler?]
+  /// Room for the symbols of any profile while one is chosen.
+  private let symbols: UnsafeMutablePointer<Int>
+
+  init(engine: Engine) throws(RunError) {
+    self.engine = engine
+    bindings = Bindings(plan: engine.plans[0])
+    do { stream = try engine.device.makeStream() } catch { throw RunError(device: error) }
+    workspace = Workspace(device: engine.device, stream: stream)
+    states = [RunState?](repeating: nil, count: engine.plans.count)
+    profilers = [LayerProfiler?](repeating: nil, count: engine.plans.count)
+    let count = engine.variants.map { $0.program.dims.symbolCount }.max() ?? 0
+    symbols = .allocate(capacity: max(count, 1))
+    symbols.initialize(repeating: DimProgram.unknown, count: max(count, 1))
+  }
+
+  deinit { symbols.deallocate() }
+
+  /// Runs the profile that is asked for on what is bound.
+  func run(_ selection: ProfileSelection?) throws(RunError) {
+    try bindings.requireInputs()
+    let index = try select(selection ?? ProfileSelection.pinned(for: engine) ?? .index(0))
+    let state = try state(index)
+    state.profiler = profilers[index]
+    try state.runAll()
+    active = index
+  }
+
+  /// Bytes of memory the context holds, results aside.
+  var heldByteCount: Int {
+    var count = workspace.byteCount
+    for state in states { count += state?.heldByteCount ?? 0 }
+    return count
+  }
+
+  private func state(_ index: Int) throws(RunError) -> RunState {
+    if let state = states[index] { return state }
+    let state = try RunState(engine: engine, profile: index, bindings, workspace, stream)
+    states[index] = state
+    return state
+  }
+}
+
+// MARK: Choosing a profile
+
+extension ContextState {
+  private func select(_ selection: ProfileSelection) throws(RunError) -> Int {
+    guard selection == .automatic else { return try engine.index(of: selection) }
+    for index in 0..<engine.plans.count where fits(index) { return index }
+    throw noneFits()
+  }
+
+  /// Whether a profile holds the shapes that are bound. Allocates nothing.
+  private func fits(_ index: Int) -> Bool {
+    let program = engine.variants[index].program
+    for symbol in 0..<program.dims.symbolCount { symbols[symbol] = DimProgram.unknown }
+    // Axes that are more than one symbol wait until the others have said what they can.
+    for pass in 0..<2 {
+      for input in 0..<program.inputAxes.count where !bindings.inputs[input].isObject {
+        for axis in 0..<program.inputAxes[input].count {
+          let size = bindings.inputs[input].shape[axis]
+          switch program.inputAxes[input][axis] {
+          case .constant(let expected): if size != expected { return false }
+          case .symbol(let node):
+            if symbols[node] == DimProgram.unknown { symbols[node] = size }
+            if symbols[node] != size || !program.plan.shapeSymbols[node].range.contains(size) { return false }
+          case .linear(let symbol, let coefficient, let constant, _):
+            guard pass == 1 else { continue }
+            if symbols[symbol] == DimProgram.unknown {
+              symbols[symbol] = saturatingFloorDivide(saturatingAdd(size, -constant), coefficient)
+              if !program.plan.shapeSymbols[symbol].range.contains(symbols[symbol]) { return false }
+            }
+            if saturatingAdd(saturatingMultiply(symbols[symbol], coefficient), constant) != size { return false }
+          case .computed: continue
+          }
+        }
+      }
+    }
+    return true
+  }
+
+  /// Names every input with the sizes given and those that each profile takes.
+  private func noneFits() -> RunError {
+    var lines: [String] = []
+    for (index, input) in bindings.inputs.enumerated() where !input.isObject {
+      let offers = engine.plans.map { plan in
+        let shape = plan.inputs[index].type.tensor?.shape ?? []
+        return "'\(plan.profile.name)' [\(shape.map(ContextState.describe).joined(separator: ", "))]"
+      }
+      lines.append(
+        "input '\(engine.plans[0].inputs[index].name)' is \(input.shape), the profiles take \(offers.joined(separator: ", "))"
+      )
+    }
+    return RunError(
+      "APUS-R-0008", "no profile holds these shapes: \(lines.joined(separator: "; "))", place: "inputs",
+      hint: "Change the shapes, or build the engine with a profile for them.")
+  }
+
+  private static func describe(_ dim: Dim) -> String {
+    let range = dim.range
+    if let value = dim.constantValue { return String(value) }
+    return "\(dim)=\(range.lower)…\(range.upper == .max ? "∞" : String(range.upper))"
+  }
+}

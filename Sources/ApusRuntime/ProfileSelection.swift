@@ -1,0 +1,87 @@
+package import ApusCore
+import ApusPlan
+
+/// Which profile of an engine a run uses.
+///
+/// Written as an index, a name, or `.automatic`:
+///
+///     try context.run(inputs: inputs, profile: "decode")
+///     try engine.withProfile(.automatic) { … }
+public struct ProfileSelection: Sendable, Hashable {
+  enum Kind: Sendable, Hashable {
+    case index(Int)
+    case name(String)
+    case automatic
+  }
+
+  let kind: Kind
+
+  /// The profile at a position in the order of declaration, from 0.
+  public static func index(_ index: Int) -> ProfileSelection { ProfileSelection(kind: .index(index)) }
+
+  public static func named(_ name: String) -> ProfileSelection { ProfileSelection(kind: .name(name)) }
+
+  /// The first profile, in the order of declaration, that holds the shapes of the call. It depends on nothing else.
+  public static let automatic = ProfileSelection(kind: .automatic)
+}
+
+extension ProfileSelection: CustomStringConvertible {
+  public var description: String {
+    switch kind {
+    case .index(let index): "\(index)"
+    case .name(let name): "'\(name)'"
+    case .automatic: "auto"
+    }
+  }
+}
+
+extension ProfileSelection: ExpressibleByIntegerLiteral, ExpressibleByStringLiteral {
+  public init(integerLiteral value: Int) { self = .index(value) }
+  public init(stringLiteral value: String) { self = .named(value) }
+}
+
+// MARK: Scopes
+
+extension ProfileSelection {
+  /// What the current task asked for, by engine.
+  @TaskLocal private static var pins: [ObjectIdentifier: ProfileSelection] = [:]
+
+  static func pinned(for engine: Engine) -> ProfileSelection? {
+    engine.plans.count == 1 && pins.isEmpty ? nil : pins[ObjectIdentifier(engine)]
+  }
+
+  static func pinning<Result, Failure: Error>(
+    _ selection: ProfileSelection, for engine: Engine, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    var pins = pins
+    pins[ObjectIdentifier(engine)] = selection
+    let result = $pins.withValue(pins) { () -> Swift.Result<Result, Failure> in
+      Swift.Result { () throws(Failure) in try body() }
+    }
+    return try result.get()
+  }
+}
+
+extension Engine {
+  /// Runs `body`, in which calls of this engine use the profile given unless they name one themselves.
+  ///
+  /// The choice belongs to the current task and what it starts: other tasks keep theirs. Scopes nest, and end with `body`
+  /// however it ends.
+  ///
+  /// - Throws: ``RunError`` `APUS-R-0020` before `body` runs when the engine has no such profile.
+  public func withProfile<Result>(_ selection: ProfileSelection, _ body: () throws -> Result) throws -> Result {
+    _ = try index(of: selection)
+    return try ProfileSelection.pinning(selection, for: self, body)
+  }
+
+  /// The position of a profile; for `.automatic`, where the shapes decide, the first.
+  package func index(of selection: ProfileSelection) throws(RunError) -> Int {
+    switch selection.kind {
+    case .automatic: return 0
+    case .index(let index): if plans.indices.contains(index) { return index }
+    case .name(let name):
+      for index in 0..<plans.count where plans[index].profile.name == name { return index }
+    }
+    throw RunError.unknownProfile(selection, profiles)
+  }
+}
