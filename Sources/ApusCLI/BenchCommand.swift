@@ -42,6 +42,11 @@ struct BenchCommand: ParsableCommand {
   @Flag(help: "Time each step.")
   var layers = false
 
+  @Option(
+    name: .customLong("switch"),
+    help: ArgumentHelp("Measure what changing between two profiles costs.", valueName: "A,B"))
+  var switched: String?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -51,6 +56,7 @@ struct BenchCommand: ParsableCommand {
     let profile = ProfileSelection(argument: execution.profile)
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
+    if let switched { return try measureSwitch(switched, session, progress) }
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext()
     for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
@@ -65,6 +71,20 @@ struct BenchCommand: ParsableCommand {
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
       layers: profiler?.layers)
     print(json ? report.json.description : report.text)
+  }
+
+  /// Compares runs of a profile after itself with runs after the other one.
+  private func measureSwitch(_ argument: String, _ session: Session, _ progress: ProgressBar) throws {
+    let names = argument.split(separator: ",").map { String($0) }
+    let pair = names.compactMap { ProfileSelection(argument: $0) }
+    guard pair.count == 2, !pair.contains(.automatic) else {
+      throw UsageError(
+        "APUS-C-0019", "two profiles are needed", place: "--switch \(argument)",
+        hint: "For instance --switch decode,prefill.")
+    }
+    let measurement = try SwitchMeasurement(session, pair, seconds: duration, seed: seed, progress)
+    progress.finish()
+    print(json ? measurement.json(names).description : measurement.text(names))
   }
 
   private func checkTimes() throws(UsageError) {

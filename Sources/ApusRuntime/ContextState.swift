@@ -60,7 +60,11 @@ extension ContextState {
   private func select(_ selection: ProfileSelection) throws(RunError) -> Int {
     guard selection == .automatic else { return try engine.index(of: selection) }
     for index in 0..<engine.plans.count where fits(index) { return index }
-    throw noneFits()
+    var shapes: [String: [Int]] = [:]
+    for (index, input) in bindings.inputs.enumerated() where !input.isObject {
+      shapes[bindings.plan.inputs[index].name] = input.shape
+    }
+    throw RunError.noProfileFits(shapes, engine.plans)
   }
 
   /// Whether a profile holds the shapes that are bound. Allocates nothing.
@@ -90,28 +94,5 @@ extension ContextState {
       }
     }
     return true
-  }
-
-  /// Names every input with the sizes given and those that each profile takes.
-  private func noneFits() -> RunError {
-    var lines: [String] = []
-    for (index, input) in bindings.inputs.enumerated() where !input.isObject {
-      let offers = engine.plans.map { plan in
-        let shape = plan.inputs[index].type.tensor?.shape ?? []
-        return "'\(plan.profile.name)' [\(shape.map(ContextState.describe).joined(separator: ", "))]"
-      }
-      lines.append(
-        "input '\(engine.plans[0].inputs[index].name)' is \(input.shape), the profiles take \(offers.joined(separator: ", "))"
-      )
-    }
-    return RunError(
-      "APUS-R-0008", "no profile holds these shapes: \(lines.joined(separator: "; "))", place: "inputs",
-      hint: "Change the shapes, or build the engine with a profile for them.")
-  }
-
-  private static func describe(_ dim: Dim) -> String {
-    let range = dim.range
-    if let value = dim.constantValue { return String(value) }
-    return "\(dim)=\(range.lower)…\(range.upper == .max ? "∞" : String(range.upper))"
   }
 }

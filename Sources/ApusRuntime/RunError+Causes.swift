@@ -1,5 +1,5 @@
-import ApusCore
-import ApusPlan
+package import ApusCore
+package import ApusPlan
 
 /// What can go wrong in a call. Codes: `0001` missing input, `0002` unknown name, `0003` element type, `0004` rank,
 /// `0005` size, `0006` sizes that contradict each other, `0007` range, `0008` profile, `0009` a size that nothing tells,
@@ -72,6 +72,22 @@ extension RunError {
       "APUS-R-0020", "the engine has no profile \(selection)", place: "profile", hint: "There are \(offers).")
   }
 
+  /// Names every input with the sizes given and those that each profile takes.
+  package static func noProfileFits(_ shapes: [String: [Int]], _ plans: [Plan]) -> RunError {
+    var lines: [String] = []
+    for (index, input) in plans[0].inputs.enumerated() {
+      guard let found = shapes[input.name] else { continue }
+      let offers = plans.map { plan in
+        let sizes = plan.inputs[index].type.tensor?.shape.map(\.rangeText) ?? []
+        return "'\(plan.profile.name)' [\(sizes.joined(separator: ", "))]"
+      }
+      lines.append("input '\(input.name)' is \(found), the profiles take \(offers.joined(separator: ", "))")
+    }
+    return RunError(
+      "APUS-R-0008", "no profile holds these shapes: \(lines.joined(separator: "; "))", place: "inputs",
+      hint: "Change the shapes, or build the engine with a profile for them.")
+  }
+
   static func badType(_ input: Binding, found: String) -> Diagnostic {
     Diagnostic("APUS-R-0003", "\(found) is given, \(input.type) is expected", place: "input '\(input.name)'")
   }
@@ -95,5 +111,13 @@ extension RunError {
 
   static func misaligned(_ place: String, alignment: Int) -> RunError {
     RunError("APUS-R-0011", "the memory given is not aligned to \(alignment) bytes", place: place)
+  }
+}
+
+extension Dim {
+  /// A size as the user knows it: its value, or its text with the values it can have.
+  fileprivate var rangeText: String {
+    if let value = constantValue { return String(value) }
+    return "\(self)=\(range.lower)…\(range.upper == .max ? "∞" : String(range.upper))"
   }
 }

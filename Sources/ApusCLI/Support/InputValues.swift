@@ -21,9 +21,13 @@ struct InputValues {
   /// - Throws: ``UsageError`` with the mistakes of the arguments, or `APUS-C-0007` when a shape is not known and
   ///   `APUS-C-0009` when an input cannot be made up.
   init(files arguments: [String], seed: UInt64, session: Session) throws(UsageError) {
-    let plan = session.plan
+    try self.init(files: arguments, seed: seed, plan: session.plan, shapes: session.shapes)
+  }
+
+  /// The same for one plan of an engine.
+  init(files arguments: [String], seed: UInt64, plan: Plan, shapes: [String: [Int]]) throws(UsageError) {
     let given = try TensorFiles.inputs(arguments, of: plan.inputTypes)
-    var shapes = session.shapes
+    var shapes = shapes
     for (name, value) in given { if let tensor = value.tensor { shapes[name] = tensor.shape } }
     let sizes = SymbolValues(shapes: shapes, inputs: plan.inputTypes, profile: plan.profile)
     var problems = UsageProblems()

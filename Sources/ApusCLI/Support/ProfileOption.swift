@@ -12,7 +12,10 @@ extension Engine {
   /// The plan of a profile; for `auto` the first that takes the shapes given.
   func plan(for selection: ProfileSelection?, shapes: [String: [Int]]) throws(RunError) -> Plan {
     guard let selection else { return plans[0] }
-    if selection == .automatic { return plans.first { $0.takes(shapes) } ?? plans[0] }
+    if selection == .automatic {
+      guard let plan = plans.first(where: { $0.takes(shapes) }) else { throw RunError.noProfileFits(shapes, plans) }
+      return plan
+    }
     return plans[try index(of: selection)]
   }
 }
