@@ -77,7 +77,7 @@ struct BenchCommand: ParsableCommand {
   private func measureSwitch(_ argument: String, _ session: Session, _ progress: ProgressBar) throws {
     let names = argument.split(separator: ",").map { String($0) }
     let pair = names.compactMap { ProfileSelection(argument: $0) }
-    guard pair.count == 2, !pair.contains(.automatic) else {
+    guard pair.count == 2, !pair.contains(where: \.dependsOnShapes) else {
       throw UsageError(
         "APUS-C-0019", "two profiles are needed", place: "--switch \(argument)",
         hint: "For instance --switch decode,prefill.")

@@ -71,11 +71,17 @@ struct BuildCommand: ParsableCommand {
     let options = BuildOptions(profiles: profiles) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: chosen, target: target, jobs: jobs, options: options)
+    var plans = result.plans
+    // Times tell `--profile fastest` what to choose. An engine for another machine has none.
+    if plans.count > 1, let engine = try? Engine(plans: plans) {
+      progress.update("measure", 0, of: 0)
+      plans = engine.timed()
+    }
     progress.update("write", 0, of: 0)
-    try EngineFile.write(result.plans, to: path)
+    try EngineFile.write(plans, to: path)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
-    report(result.plans, path, ContinuousClock.now - start)
+    report(plans, path, ContinuousClock.now - start)
   }
 
   static func engineName(for model: String) -> String {

@@ -122,7 +122,7 @@ struct ExecutionOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Threads to run with (default: the cores).", valueName: "N"))
   var threads: Int?
 
-  @Option(help: ArgumentHelp("The engine's profile to run (default: the first).", valueName: "NAME|INDEX|auto"))
+  @Option(help: ArgumentHelp("The engine's profile to run (default: the first).", valueName: "NAME|INDEX|auto|fastest"))
   var profile: String?
 
   @Flag(help: "Show no progress.")

@@ -72,6 +72,7 @@ private struct PlanValidator {
     }
     check(plan.steps, "step", depth: 0)
     check(plan.profile)
+    checkTimings()
   }
 
   // MARK: Symbols and sizes
@@ -199,6 +200,16 @@ private struct PlanValidator {
         report(place, "its type \(binding.type) differs from its slot's, \(slot.type)")
       }
       if check(binding.type, place), areInputs { report(place, "its size is known only while running") }
+    }
+  }
+
+  private mutating func checkTimings() {
+    var work = -1
+    for timing in plan.timings {
+      if timing.work <= work || !timing.seconds.isFinite || timing.seconds < 0 {
+        return report("profile '\(plan.profile.name)'", "its measured times are not times of increasing work")
+      }
+      work = timing.work
     }
   }
 

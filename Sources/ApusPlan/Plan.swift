@@ -21,6 +21,8 @@ public struct Plan: Sendable {
   public var functions: [KernelFunction]
   public var steps: [Step]
   public var profile: Profile
+  /// How long runs took where the engine was built, by increasing work; empty when nothing was measured.
+  public var timings: [Timing]
   /// Constants, 256-byte aligned, equal bytes once. Borrowed from the file's mapping when loaded.
   package var constants: ConstantSection
 
@@ -37,6 +39,7 @@ public struct Plan: Sendable {
     functions = []
     steps = []
     profile = Profile(name: "default", ranges: [])
+    timings = []
     constants = ConstantSection()
   }
 }
@@ -312,6 +315,33 @@ public struct Profile: Sendable, Hashable {
         Range(symbol: symbol, min: min, opt: opt ?? min + (max - min) / 2, max: max)
       }
     }
+  }
+}
+
+/// One measured point of a plan.
+public struct Timing: Sendable, Hashable {
+  /// Arithmetic operations of the run, as the steps count them.
+  public var work: Int
+  public var seconds: Double
+
+  public init(work: Int, seconds: Double) {
+    self.work = work
+    self.seconds = seconds
+  }
+}
+
+extension [Timing] {
+  /// The time that a run of this much work should take: on the line between the points around it, in proportion beyond
+  /// them. Nil without points.
+  public func seconds(forWork work: Int) -> Double? {
+    guard let first, let last else { return nil }
+    guard let above = firstIndex(where: { $0.work >= work }) else {
+      return last.seconds * Double(work) / Double(Swift.max(last.work, 1))
+    }
+    if above == 0 { return first.seconds }
+    let (low, high) = (self[above - 1], self[above])
+    let part = Double(work - low.work) / Double(high.work - low.work)
+    return low.seconds + part * (high.seconds - low.seconds)
   }
 }
 

@@ -49,6 +49,9 @@ struct PlanDecoder {
   private mutating func plan(_ shared: Plan) throws(EngineFileError) -> Plan {
     var plan = shared
     plan.profile = try profile()
+    plan.timings = try list(16) { decoder throws(EngineFileError) in
+      Timing(work: try decoder.reader.int(), seconds: Double(bitPattern: try decoder.reader.read(UInt64.self)))
+    }
     plan.shapeSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.runSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.inputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }

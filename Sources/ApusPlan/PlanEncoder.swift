@@ -49,6 +49,10 @@ struct PlanEncoder {
 
   private mutating func write(_ plan: Plan) {
     write(plan.profile)
+    list(plan.timings) { encoder, timing in
+      encoder.body.append(timing.work)
+      encoder.body.append(timing.seconds.bitPattern)
+    }
     list(plan.shapeSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.runSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.inputs) { $0.write($1) }

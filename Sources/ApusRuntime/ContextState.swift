@@ -58,13 +58,37 @@ final class ContextState {
 
 extension ContextState {
   private func select(_ selection: ProfileSelection) throws(RunError) -> Int {
-    guard selection == .automatic else { return try engine.index(of: selection) }
-    for index in 0..<engine.plans.count where fits(index) { return index }
+    if !selection.dependsOnShapes { return try engine.index(of: selection) }
+    if selection == .fastest {
+      if let index = try fastest() { return index }
+    } else {
+      for index in 0..<engine.plans.count where fits(index) { return index }
+    }
     var shapes: [String: [Int]] = [:]
     for (index, input) in bindings.inputs.enumerated() where !input.isObject {
       shapes[bindings.plan.inputs[index].name] = input.shape
     }
     throw RunError.noProfileFits(shapes, engine.plans)
+  }
+
+  /// The profile of least predicted time among those that fit; nil when none fits.
+  ///
+  /// - Throws: ``RunError`` `APUS-R-0021` when nothing was measured.
+  private func fastest() throws(RunError) -> Int? {
+    var best: (index: Int, seconds: Double)?
+    var fitting = 0
+    for index in 0..<engine.plans.count where fits(index) {
+      fitting += 1
+      guard let seconds = try state(index).predictedSeconds() else { continue }
+      if best.map({ seconds < $0.seconds }) ?? true { best = (index, seconds) }
+    }
+    if fitting == 1, best == nil { return (0..<engine.plans.count).first(where: fits) }
+    if fitting > 0, best == nil {
+      throw RunError(
+        "APUS-R-0021", "the engine has no measured times to tell the fastest profile by", place: "profile",
+        hint: "Build it on the machine that runs it, or choose by index, name or auto.")
+    }
+    return best?.index
   }
 
   /// Whether a profile holds the shapes that are bound. Allocates nothing.

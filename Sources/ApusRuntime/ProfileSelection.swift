@@ -12,6 +12,7 @@ public struct ProfileSelection: Sendable, Hashable {
     case index(Int)
     case name(String)
     case automatic
+    case fastest
   }
 
   let kind: Kind
@@ -23,6 +24,13 @@ public struct ProfileSelection: Sendable, Hashable {
 
   /// The first profile, in the order of declaration, that holds the shapes of the call. It depends on nothing else.
   public static let automatic = ProfileSelection(kind: .automatic)
+
+  /// Of the profiles that hold the shapes of the call, the one that should take the least time by what was measured when
+  /// the engine was built.
+  public static let fastest = ProfileSelection(kind: .fastest)
+
+  /// Whether the shapes of a call decide.
+  package var dependsOnShapes: Bool { kind == .automatic || kind == .fastest }
 }
 
 extension ProfileSelection: CustomStringConvertible {
@@ -31,6 +39,7 @@ extension ProfileSelection: CustomStringConvertible {
     case .index(let index): "\(index)"
     case .name(let name): "'\(name)'"
     case .automatic: "auto"
+    case .fastest: "fastest"
     }
   }
 }
@@ -74,10 +83,10 @@ extension Engine {
     return try ProfileSelection.pinning(selection, for: self, body)
   }
 
-  /// The position of a profile; for `.automatic`, where the shapes decide, the first.
+  /// The position of a profile; where the shapes decide, the first.
   package func index(of selection: ProfileSelection) throws(RunError) -> Int {
     switch selection.kind {
-    case .automatic: return 0
+    case .automatic, .fastest: return 0
     case .index(let index): if plans.indices.contains(index) { return index }
     case .name(let name):
       for index in 0..<plans.count where plans[index].profile.name == name { return index }

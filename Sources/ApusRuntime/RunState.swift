@@ -85,6 +85,20 @@ extension RunState {
     bound = plan
   }
 
+  /// The time that a run with the shapes bound should take; nil when nothing was measured.
+  func predictedSeconds() throws(RunError) -> Double? {
+    if program.plan.timings.isEmpty { return nil }
+    try selectBoundPlan()
+    var work = 0
+    var step = 0
+    while step < program.steps.count {
+      let record = program.steps[step]
+      work = saturatingAdd(work, max(bound.values[record.work], 0))
+      step = record.end
+    }
+    return program.plan.timings.seconds(forWork: work)
+  }
+
   private func matches(_ shapes: [[Int]]) -> Bool {
     for input in bindings.inputs.indices where bindings.inputs[input].shape != shapes[input] { return false }
     return true

@@ -50,7 +50,7 @@ func outcome(_ bytes: [UInt8]) -> String {
     #expect(read.fingerprint == plan.fingerprint)
     #expect(read.metadata == plan.metadata)
     #expect(read.shapeSymbols == plan.shapeSymbols && read.runSymbols == plan.runSymbols)
-    #expect(read.profile == plan.profile && read.functions == plan.functions)
+    #expect(read.profile == plan.profile && read.timings == plan.timings && read.functions == plan.functions)
     #expect(read.images.map(\.bytes) == plan.images.map(\.bytes))
     #expect(read.constants.bytes.elementsEqual(plan.constants.bytes))
     #expect(Int(bitPattern: read.constants.address) % 256 == 0)

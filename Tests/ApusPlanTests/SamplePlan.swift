@@ -36,6 +36,7 @@ enum SamplePlan {
     plan.images = [KernelImage(target: "x86-64-v3", bytes: Array("not code".utf8))]
     plan.functions = [KernelFunction(image: 0, symbol: "k0"), KernelFunction(image: 0, symbol: "k1")]
     plan.steps = steps(n, found)
+    plan.timings = [Timing(work: 10, seconds: 0.25), Timing(work: 1000, seconds: 1.5)]
     plan.profile = Profile(name: "small", ranges: [.init(symbol: "n", min: 1, opt: 8, max: 64)])
     plan.constants = constants()
     return plan

@@ -173,4 +173,40 @@ import Testing
     #expect(try ran(context, 25, .automatic) == 2)
     #expect(try ran(context, 1) == 0)
   }
+
+  // MARK: Fastest
+
+  /// Two profiles that hold the same shapes; the second is said to be faster from 4 rows on.
+  private static func measured(_ timings: [[Timing]]) throws -> Engine {
+    var plans = [plan("flat", 1, 8), plan("steep", 1, 8)]
+    for index in plans.indices {
+      let n = Dim(Symbol("n", Interval(1, 8)))
+      for step in plans[index].steps.indices { plans[index].steps[step].work = 100 * n }
+      plans[index].timings = timings[index]
+    }
+    return try Engine(plans: plans, device: NullDevice())
+  }
+
+  @Test func fastestTakesTheLeastPredictedTime() throws {
+    let flat = [Timing(work: 100, seconds: 4), Timing(work: 800, seconds: 4)]
+    let steep = [Timing(work: 100, seconds: 1), Timing(work: 800, seconds: 8)]
+    let context = try Self.measured([flat, steep]).makeContext()
+    for (rows, profile) in [(1, 1), (3, 1), (5, 0), (8, 0), (1, 1)] {
+      #expect(try ran(context, rows, .fastest) == profile, "\(rows) rows")
+    }
+    #expect(problems { _ = try context.run(inputs: Self.x(9), profile: .fastest) } == ["APUS-R-0008 inputs"])
+  }
+
+  @Test func fastestNeedsTimes() throws {
+    let context = try Self.measured([[], []]).makeContext()
+    #expect(problems { _ = try context.run(inputs: Self.x(2), profile: .fastest) } == ["APUS-R-0021 profile"])
+    #expect(try ran(context, 2, .automatic) == 0)
+  }
+
+  @Test func predictionsAreLinesBetweenPoints() {
+    let timings = [Timing(work: 10, seconds: 1), Timing(work: 20, seconds: 3)]
+    let found = [0, 10, 15, 20, 40].map { timings.seconds(forWork: $0) }
+    #expect(found == [1, 1, 2, 3, 6])
+    #expect([Timing]().seconds(forWork: 5) == nil)
+  }
 }

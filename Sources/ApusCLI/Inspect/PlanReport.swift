@@ -8,9 +8,11 @@ struct ProfileRow {
   let stepCount: Int
   /// Nil when the profile leaves sizes open.
   let memory: MemoryForecast?
+  let timings: [Timing]
 
   init(plan: Plan) {
     profile = plan.profile
+    timings = plan.timings
     stepCount = plan.stepCount
     let values = SymbolValues(shapes: [:], inputs: plan.inputTypes, profile: plan.profile)
     memory = (try? values.shapes(of: plan.inputTypes)).flatMap { try? plan.memoryForecast(shapes: $0) }
@@ -97,7 +99,9 @@ extension PlanReport {
     "Profiles\n"
       + profiles.map { row in
         let arena = row.memory.map { ", arena \(Units.bytes($0.arenaByteCount)) at opt" } ?? ""
-        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\n"
+        let times = row.timings.map { Units.fixed(1000 * $0.seconds, 3) }.joined(separator: ", ")
+        let measured = times.isEmpty ? "" : ", measured \(times) ms"
+        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\(measured)\n"
       }.joined()
   }
 

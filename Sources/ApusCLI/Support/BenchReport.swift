@@ -65,6 +65,7 @@ struct BenchReport {
         + measurement.summary.map { "\($0.name) \(Units.fixed($0.value, 3))" }.joined(separator: ", ") + " ms",
       "load: \(Units.fixed(Units.milliseconds(session.loadTime), 1)) ms",
     ]
+    if session.engine.plans.count > 1 { lines.insert("profile: \(profile)", at: 2) }
     if let build = session.buildTime { lines.append("build: \(Units.fixed(Units.milliseconds(build) / 1000, 1)) s") }
     lines.append("peak memory: \(Units.fixed(peakMemory, 1)) MiB")
     if let layers { lines.append("\n" + LayerTable(layers: layers).text) }

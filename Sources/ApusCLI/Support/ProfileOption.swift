@@ -1,18 +1,22 @@
 import Apus
 
 extension ProfileSelection {
-  /// Reads `--profile`: `auto`, a number, or a name.
+  /// Reads `--profile`: `auto`, `fastest`, a number, or a name.
   init?(argument: String?) {
     guard let argument else { return nil }
-    if argument == "auto" { self = .automatic } else { self = Int(argument).map { .index($0) } ?? .named(argument) }
+    switch argument {
+    case "auto": self = .automatic
+    case "fastest": self = .fastest
+    default: self = Int(argument).map { .index($0) } ?? .named(argument)
+    }
   }
 }
 
 extension Engine {
-  /// The plan of a profile; for `auto` the first that takes the shapes given.
+  /// The plan of a profile; where the shapes decide the first that takes the shapes given.
   func plan(for selection: ProfileSelection?, shapes: [String: [Int]]) throws(RunError) -> Plan {
     guard let selection else { return plans[0] }
-    if selection == .automatic {
+    if selection.dependsOnShapes {
       guard let plan = plans.first(where: { $0.takes(shapes) }) else { throw RunError.noProfileFits(shapes, plans) }
       return plan
     }

@@ -1,0 +1,69 @@
+import ApusCore
+import ApusGraph
+import ApusPlan
+package import ApusRuntime
+
+extension Engine {
+  /// The plans with the times of runs at the min, opt and max of their profiles, on this machine and random inputs.
+  ///
+  /// A profile that leaves a size open, has inputs that cannot be made up, or fails on what was made up stays without
+  /// times.
+  package func timed() -> [Plan] {
+    plans.indices.map { index in
+      var plan = plans[index]
+      let ranges = plan.profile.ranges
+      let points = [
+        ranges.map { ($0.symbol, $0.min) }, ranges.map { ($0.symbol, $0.opt) }, ranges.map { ($0.symbol, $0.max) },
+      ]
+      var timings: [Int: Double] = [:]
+      for point in points {
+        let sizes = Dictionary(point, uniquingKeysWith: { first, _ in first })
+        guard let work = plan.work(sizes), timings[work] == nil, let inputs = plan.randomInputs(sizes) else { continue }
+        if let seconds = try? median(of: inputs, profile: index) { timings[work] = seconds }
+      }
+      plan.timings = timings.sorted { $0.key < $1.key }.map { Timing(work: $0.key, seconds: $0.value) }
+      return plan
+    }
+  }
+
+  /// Median time of a run, over at least three runs and a tenth of a second, after one that prepares.
+  private func median(of inputs: [String: HostValue], profile: Int) throws -> Double {
+    let context = try makeContext()
+    for (name, value) in inputs { try context.bind(input: name, to: value) }
+    try context.run(profile: .index(profile))
+    var times: [Duration] = []
+    let end = ContinuousClock.now + .milliseconds(100)
+    repeat {
+      let start = ContinuousClock.now
+      try context.run(profile: .index(profile))
+      times.append(ContinuousClock.now - start)
+    } while times.count < 3 || ContinuousClock.now < end
+    return times.sorted()[times.count / 2] / .seconds(1)
+  }
+}
+
+extension Plan {
+  /// Arithmetic operations of a run; steps whose work only a run tells count for nothing. Nil when a size is open.
+  fileprivate func work(_ sizes: [String: Int]) -> Int? {
+    let late = Set(runSymbols.map(\.name))
+    var sum = 0
+    for step in steps {
+      if step.work.symbols.contains(where: { late.contains($0.name) }) { continue }
+      guard let work = step.work.evaluate({ sizes[$0] }) else { return nil }
+      sum = saturatingAdd(sum, Swift.max(work, 0))
+    }
+    return sum
+  }
+
+  fileprivate func randomInputs(_ sizes: [String: Int]) -> [String: HostValue]? {
+    var values: [String: HostValue] = [:]
+    for input in inputs {
+      guard let type = input.type.tensor, type.dtype != .string else { return nil }
+      let shape = type.shape.compactMap { $0.evaluate { sizes[$0] } }
+      guard shape.count == type.rank, shape.reduce(1, saturatingMultiply) < 1 << 32 else { return nil }
+      let range: ClosedRange<Double>? = type.dtype.isInteger ? 0...1 : nil
+      values[input.name] = .tensor(RandomTensor.make(type.dtype, shape, seed: 1, range: range))
+    }
+    return values
+  }
+}
