@@ -55,6 +55,35 @@ public func buildPlans(
   return try build(model, target: target, options: BuildOptions(profiles: profiles)).plans
 }
 
+/// Builds the model in a file for the profiles that its inputs declare.
+///
+/// - Parameters:
+///   - inputs: declarations; inputs of the model left out keep their symbols.
+///   - profileNames: names of the profiles by position.
+/// - Throws: ``BuildError`` with every mistake of the declarations, `APUS-B-0026` when the model has an input of another
+///   element type; ``ImportError`` or ``BuildError`` of the model.
+/// - Returns: a plan for each profile.
+public func buildPlans(
+  contentsOf url: URL, inputs: [Input], profileNames: [String] = [], target: String = "native"
+) throws -> [Plan] {
+  let set = try ProfileSet(inputs, names: profileNames)
+  let model = try Importers.find(for: url.path).load(
+    url.path, ImportOptions(shapes: set.shapes, catalogue: .standard))
+  try checkTypes(inputs, of: model)
+  return try build(model, target: target, options: BuildOptions(profiles: set.profiles)).plans
+}
+
+private func checkTypes(_ inputs: [Input], of model: Model) throws(BuildError) {
+  var problems: [Diagnostic] = []
+  for id in model.graph.inputs {
+    let (name, type) = (model.graph[id].name, model.graph.type(id))
+    guard let input = inputs.first(where: { $0.name == name }), type.tensor?.dtype != input.dtype else { continue }
+    problems.append(
+      Diagnostic("APUS-B-0026", "\(input.dtype) is declared, the model has \(type)", place: "input '\(name)'"))
+  }
+  if !problems.isEmpty { throw BuildError(problems: problems) }
+}
+
 extension [Plan] {
   /// Writes the plans as an engine file, whole or not at all.
   public func write(to url: URL) throws(EngineFileError) { try EngineFile.write(self, to: url.path) }

@@ -5,6 +5,7 @@ import ApusGraph
 import ApusImport
 import ApusOps
 import ApusTesting
+import Foundation
 import TestSupport
 import Testing
 
@@ -85,5 +86,24 @@ import Testing
     let error = #expect(throws: BuildError.self) { try build(model, target: "x86-64-v3", options: options) }
     #expect(error?.problems.map(\.code) == ["APUS-B-0014"])
     #expect(error?.description.contains("profile 'small'") == true)
+  }
+
+  @Test func declaredInputsBecomeProfiles() throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-profiles-\(UUID().uuidString).onnx")
+    try Data(ONNXModel.product.bytes).write(to: file)
+    defer { try? FileManager.default.removeItem(at: file) }
+    let sizes: [Input.Sizes] = [.fixed([1, 4]), .range(min: [1, 4], opt: [8, 4], max: [16, 4])]
+    let input = Input("x", .f32, profiles: sizes, sharedDims: [0: "rows"])
+    let plans = try buildPlans(contentsOf: file, inputs: [input], profileNames: ["decode", "prefill"])
+    #expect(plans.map(\.profile.name) == ["decode", "prefill"])
+    #expect(plans[1].shapeSymbols == [Symbol("rows", Interval(1, 16), opt: 8)])
+    let context = try Engine(plans: plans, threads: 1).makeContext()
+    for (rows, profile) in [(1, 0), (7, 1)] {
+      let result = try context.run(inputs: ["x": Self.x(rows)], profile: .automatic)["y"]?.tensor
+      #expect(result?.shape == [rows, 3] && context.activeProfile == profile)
+    }
+    let wrong = Input("x", .f16, profiles: sizes)
+    let error = #expect(throws: BuildError.self) { try buildPlans(contentsOf: file, inputs: [wrong]) }
+    #expect(error?.problems.map { "\($0.code) \($0.place)" } == ["APUS-B-0026 input 'x'"])
   }
 }
