@@ -26,7 +26,7 @@ package func modelInputs(_ path: String) throws(ImportError) -> [(name: String, 
   try Importers.find(for: path).inputs(of: path)
 }
 
-/// Compiles a model for a backend's target.
+/// Compiles a model for a backend's target, and times its profiles when there are several and this machine can run them.
 ///
 /// - Parameter target: one of the backend's target names; `native` is this machine.
 /// - Parameter jobs: how many compilers run at once; nil for one per core.
@@ -35,9 +35,15 @@ package func build(
   _ model: Model, for backend: Backend = .cpu, target: String = "native", jobs: Int? = nil,
   options: BuildOptions = BuildOptions()
 ) throws(BuildError) -> BuildResult {
-  try Builder.build(
+  var result = try Builder.build(
     model.graph, name: model.name, metadata: model.metadata, target: try backend.makeTarget(target, jobs),
     options: options)
+  // Times tell `.fastest` what to choose. An engine for another machine has none.
+  if result.plans.count > 1, let engine = try? Engine(plans: result.plans) {
+    options.progress(.measure, 0, 0)
+    result.plans = engine.timed()
+  }
+  return result
 }
 
 /// Builds the model in a file.

@@ -59,7 +59,7 @@ extension Input.Sizes {
   /// The sizes tuned for. `min` and `max` have the same number of axes.
   var opt: [Int] {
     if case .range(_, let opt?, _) = self { return opt }
-    return zip(min, max).map { $0 + ($1 - $0) / 2 }
+    return zip(min, max).map { Profile.Range.middle($0, $1) }
   }
 }
 
@@ -184,10 +184,9 @@ public struct ProfileSet: Sendable {
       guard let given = profiles[index].ranges.first(where: { $0.symbol == symbol }), given != ranges[index] else {
         continue
       }
-      func text(_ range: Profile.Range) -> String { "\(range.min)..\(range.max)@\(range.opt)" }
       report(
         "APUS-B-0025", input, index,
-        "'\(symbol)' is \(text(ranges[index])) at axis \(axis), but \(text(given)) at axis \(owner.axis) of input "
+        "'\(symbol)' is \(ranges[index].sizesText) at axis \(axis), but \(given.sizesText) at axis \(owner.axis) of input "
           + "'\(owner.input.name)'", hint: "Axes of one name are equal in every call: give them one range.")
     }
   }

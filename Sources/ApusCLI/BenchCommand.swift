@@ -73,7 +73,7 @@ struct BenchCommand: ParsableCommand {
     print(json ? report.json.description : report.text)
   }
 
-  /// Compares runs of a profile after itself with runs after the other one.
+  /// Compares two profiles in turn in one context with the same in a context each.
   private func measureSwitch(_ argument: String, _ session: Session, _ progress: ProgressBar) throws {
     let names = argument.split(separator: ",").map { String($0) }
     let pair = names.compactMap { ProfileSelection(argument: $0) }

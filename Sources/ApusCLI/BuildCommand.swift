@@ -22,6 +22,7 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx -o model.apus
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
+        apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -71,17 +72,11 @@ struct BuildCommand: ParsableCommand {
     let options = BuildOptions(profiles: profiles) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: chosen, target: target, jobs: jobs, options: options)
-    var plans = result.plans
-    // Times tell `--profile fastest` what to choose. An engine for another machine has none.
-    if plans.count > 1, let engine = try? Engine(plans: plans) {
-      progress.update("measure", 0, of: 0)
-      plans = engine.timed()
-    }
     progress.update("write", 0, of: 0)
-    try EngineFile.write(plans, to: path)
+    try EngineFile.write(result.plans, to: path)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
-    report(plans, path, ContinuousClock.now - start)
+    report(result.plans, path, ContinuousClock.now - start)
   }
 
   static func engineName(for model: String) -> String {

@@ -12,10 +12,11 @@ struct InspectCommand: ParsableCommand {
     abstract: "Say what is in an engine or a model, without running it.",
     discussion: """
       For an engine of any target: inputs, outputs, symbols and profiles, steps with their tactics, memory and \
-      fingerprint. Sizes are shown for the shapes given, else for those the first profile is tuned for. For a model \
+      fingerprint. Sizes are shown for the shapes given, else for those the profile is tuned for. For a model \
       that is not built: inputs, outputs, operations and metadata.
 
         apus inspect model.apus --shape images=1x3x640x640
+        apus inspect model.apus --profile decode
         apus inspect model.onnx --json | jq .metadata
       """)
 
@@ -33,14 +34,8 @@ struct InspectCommand: ParsableCommand {
 
   private func chosen(from plans: [Plan]) throws -> Plan {
     guard let profile else { return plans[0] }
-    if let index = Int(profile) ?? plans.firstIndex(where: { $0.profile.name == profile }),
-      plans.indices.contains(index)
-    {
-      return plans[index]
-    }
-    throw UsageError(
-      "APUS-C-0018", "the engine has no profile '\(profile)'", place: "--profile",
-      hint: "It has \(plans.enumerated().map { "\($0) '\($1.profile.name)'" }.joined(separator: ", ")).")
+    let selection = Int(profile).map { ProfileSelection.index($0) } ?? .named(profile)
+    return plans[try selection.index(in: plans.map(\.profile))]
   }
 
   func run() throws {

@@ -24,7 +24,7 @@ package struct BuildOptions: Sendable {
 
 /// The parts of a build, as shown while it runs.
 package enum BuildPhase: String, Sendable {
-  case optimise, lower, compile
+  case optimise, lower, compile, measure
 }
 
 /// The plans of an engine, one for each profile, with the account of how they came about.

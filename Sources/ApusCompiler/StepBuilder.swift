@@ -48,8 +48,6 @@ package struct StepBuilder {
     return slot
   }
 
-  package func isPlaced(_ value: ValueID) -> Bool { slotByValue[value] != nil || graph[value].constant != nil }
-
   package mutating func place(_ value: ValueID, in slot: Int) { slotByValue[value] = slot }
 
   package mutating func addSlot(_ name: String, _ type: ValueType, _ storage: Slot.Storage) -> Int {
@@ -120,7 +118,6 @@ package struct StepBuilder {
     try work(&self)
   }
 
-  package mutating func replaceSteps(_ steps: [Step]) { self.steps = steps }
   package mutating func setStorage(_ slot: Int, _ storage: Slot.Storage) { slots[slot].storage = storage }
 }
 

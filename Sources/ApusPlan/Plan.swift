@@ -282,12 +282,21 @@ public struct Profile: Sendable, Hashable {
     public var opt: Int
     public var max: Int
 
-    public init(symbol: String, min: Int, opt: Int, max: Int) {
+    /// - Parameter opt: nil for the middle.
+    public init(symbol: String, min: Int, opt: Int?, max: Int) {
       self.symbol = symbol
       self.min = min
-      self.opt = opt
+      self.opt = opt ?? Range.middle(min, max)
       self.max = max
     }
+
+    /// The size halfway between two.
+    package static func middle(_ min: Int, _ max: Int) -> Int {
+      (min < 0) == (max < 0) ? min + (max - min) / 2 : (min + max) / 2
+    }
+
+    /// `1`, or `1..512@256`.
+    package var sizesText: String { min == max ? "\(min)" : "\(min)..\(max)@\(opt)" }
   }
 
   public var name: String
@@ -312,7 +321,7 @@ public struct Profile: Sendable, Hashable {
       switch sizes {
       case .fixed(let size): Range(symbol: symbol, min: size, opt: size, max: size)
       case .range(let min, let opt, let max):
-        Range(symbol: symbol, min: min, opt: opt ?? min + (max - min) / 2, max: max)
+        Range(symbol: symbol, min: min, opt: opt, max: max)
       }
     }
   }

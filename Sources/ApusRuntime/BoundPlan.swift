@@ -21,6 +21,8 @@ final class BoundPlan {
   private(set) var arena = ArenaPlan(offsets: [], byteCount: 0, lowerBound: 0, sum: 0)
   /// Most scratch bytes that a thread needs in any launch whose sizes are known.
   private(set) var scratchByteCount = 0
+  /// Arithmetic operations of a run, without the steps whose work only a run tells.
+  private(set) var work = 0
   var epoch = -1
 
   /// Tables without sizes, of a context that has not run yet.
@@ -54,6 +56,12 @@ final class BoundPlan {
     for launch in program.launches.indices where !program.launches[launch].isLate {
       try evaluate(launch, program)
       scratchByteCount = max(scratchByteCount, scratch[launch])
+    }
+    var step = 0
+    while step < program.steps.count {
+      let record = program.steps[step]
+      if !program.dims.isLate[record.work] { work = saturatingAdd(work, max(values[record.work], 0)) }
+      step = record.end
     }
     if scratchByteCount > memoryLimit { throw RunError.tooLarge(scratchByteCount, "scratch", limit: memoryLimit) }
   }

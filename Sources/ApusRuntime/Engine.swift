@@ -8,6 +8,8 @@ public import ApusPlan
 public final class Engine: Sendable {
   /// The plans in the order in which their profiles were declared; inputs and outputs differ in sizes only.
   public let plans: [Plan]
+  /// The profiles that the engine was built for, in the order of declaration.
+  public let profiles: [Profile]
   public let device: any Device
   let variants: [Variant]
   let functions: [DeviceFunction]
@@ -33,6 +35,7 @@ public final class Engine: Sendable {
     try plan.fingerprint.checkVersion()
     try device.check(plan.fingerprint)
     self.plans = plans
+    profiles = plans.map(\.profile)
     self.device = device
     var variants: [Variant] = []
     for plan in plans {
@@ -55,9 +58,6 @@ public final class Engine: Sendable {
       throw EngineFileError(problems: error.problems)
     }
   }
-
-  /// The profiles that the engine was built for, in the order of declaration.
-  public var profiles: [Profile] { plans.map(\.profile) }
 
   var constants: UnsafeRawPointer { placedConstants.map { UnsafeRawPointer($0.base) } ?? plans[0].constants.address }
 

@@ -1,5 +1,5 @@
 package import ApusCore
-import ApusPlan
+package import ApusPlan
 
 /// Which profile of an engine a run uses.
 ///
@@ -52,19 +52,37 @@ extension ProfileSelection: ExpressibleByIntegerLiteral, ExpressibleByStringLite
 // MARK: Scopes
 
 extension ProfileSelection {
-  /// What the current task asked for, by engine.
-  @TaskLocal private static var pins: [ObjectIdentifier: ProfileSelection] = [:]
+  /// One scope, with those around it: a list, since looking it through allocates nothing.
+  private final class Scope: Sendable {
+    let engine: ObjectIdentifier
+    let selection: ProfileSelection
+    let outer: Scope?
 
+    init(engine: ObjectIdentifier, selection: ProfileSelection, outer: Scope?) {
+      self.engine = engine
+      self.selection = selection
+      self.outer = outer
+    }
+  }
+
+  /// The innermost scope of the current task.
+  @TaskLocal private static var scope: Scope?
+
+  /// What the current task asked for.
   static func pinned(for engine: Engine) -> ProfileSelection? {
-    engine.plans.count == 1 && pins.isEmpty ? nil : pins[ObjectIdentifier(engine)]
+    var next = scope
+    while let scope = next {
+      if scope.engine == ObjectIdentifier(engine) { return scope.selection }
+      next = scope.outer
+    }
+    return nil
   }
 
   static func pinning<Result, Failure: Error>(
     _ selection: ProfileSelection, for engine: Engine, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    var pins = pins
-    pins[ObjectIdentifier(engine)] = selection
-    let result = $pins.withValue(pins) { () -> Swift.Result<Result, Failure> in
+    let inner = Scope(engine: ObjectIdentifier(engine), selection: selection, outer: scope)
+    let result = $scope.withValue(inner) { () -> Swift.Result<Result, Failure> in
       Swift.Result { () throws(Failure) in try body() }
     }
     return try result.get()
@@ -84,13 +102,17 @@ extension Engine {
   }
 
   /// The position of a profile; where the shapes decide, the first.
-  package func index(of selection: ProfileSelection) throws(RunError) -> Int {
-    switch selection.kind {
+  package func index(of selection: ProfileSelection) throws(RunError) -> Int { try selection.index(in: profiles) }
+}
+
+extension ProfileSelection {
+  /// The position among these profiles; where the shapes decide, the first.
+  package func index(in profiles: [Profile]) throws(RunError) -> Int {
+    switch kind {
     case .automatic, .fastest: return 0
-    case .index(let index): if plans.indices.contains(index) { return index }
-    case .name(let name):
-      for index in 0..<plans.count where plans[index].profile.name == name { return index }
+    case .index(let index): if profiles.indices.contains(index) { return index }
+    case .name(let name): if let index = profiles.firstIndex(where: { $0.name == name }) { return index }
     }
-    throw RunError.unknownProfile(selection, profiles)
+    throw RunError.unknownProfile(self, profiles)
   }
 }

@@ -89,14 +89,7 @@ extension RunState {
   func predictedSeconds() throws(RunError) -> Double? {
     if program.plan.timings.isEmpty { return nil }
     try selectBoundPlan()
-    var work = 0
-    var step = 0
-    while step < program.steps.count {
-      let record = program.steps[step]
-      work = saturatingAdd(work, max(bound.values[record.work], 0))
-      step = record.end
-    }
-    return program.plan.timings.seconds(forWork: work)
+    return program.plan.timings.seconds(forWork: bound.work)
   }
 
   private func matches(_ shapes: [[Int]]) -> Bool {

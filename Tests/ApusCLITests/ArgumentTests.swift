@@ -65,7 +65,8 @@ import Testing
     ("a: sq=1", "APUS-C-0011"), ("a: seq=1, seq=2", "APUS-C-0017"), ("a: seq=1..2048", "APUS-C-0012"),
     ("a: ids=1x1", "APUS-C-0010"), ("a: ids=1x1x5", "APUS-C-0012"), ("a: idz=1x1x4", "APUS-C-0011"),
     ("a: ids=1x2x4, mask=3", "APUS-C-0017"), ("a: seq=4..2@3", "APUS-C-0012"),
-    ("a: seq=1..4@9", "APUS-C-0012"), ("a: seq=-1..4@2", "APUS-C-0012"),
+    ("a: seq=-9223372036854775807..9223372036854775807", "APUS-C-0012"), ("a: seq=1..4@9", "APUS-C-0012"),
+    ("a: seq=-1..4@2", "APUS-C-0012"),
   ])
   func mistakes(argument: String, code: String) {
     let error = #expect(throws: UsageError.self) { try parse(argument) }

@@ -41,6 +41,10 @@ import Testing
     #expect(problems(x([.fixed([1]), .range(min: min, opt: opt, max: max)])) == ["APUS-B-0022 input 'x', profile 1"])
   }
 
+  @Test func d9_absurdSizesAreRefused() {
+    #expect(problems(x([.range(min: [.min], max: [.max])])) == ["APUS-B-0022 input 'x', profile 0"])
+  }
+
   @Test func d9_allMistakesComeAtOnce() {
     let bad = Input.Sizes.range(min: [3, 3], opt: [1, 1], max: [2, 2])
     #expect(problems(x([bad]), Input("y", .f32, profiles: [])).count == 3)

@@ -60,6 +60,13 @@ import Testing
     #expect(two[1].constants.address == two[0].constants.address)
   }
 
+  @Test func profilesAreTimedWhereTheyAreBuilt() throws {
+    let plans = try Self.plans([Self.decode, Self.prefill])
+    #expect(plans.map(\.timings.count) == [1, 3])
+    #expect(plans.flatMap(\.timings).allSatisfy { $0.seconds > 0 && $0.work > 0 })
+    #expect(try Self.plans([Self.prefill])[0].timings.isEmpty)
+  }
+
   @Test func sizesOutsideAreNamed() throws {
     let context = try Engine(plans: try Self.plans([Self.decode, Self.prefill]), threads: 1).makeContext()
     let error = #expect(throws: RunError.self) { try context.run(inputs: ["x": Self.x(17)], profile: "prefill") }

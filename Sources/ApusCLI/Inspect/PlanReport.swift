@@ -170,7 +170,7 @@ extension PlanReport {
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(profiles.map { Self.json($0.profile) })),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(profiles.map(Self.json))),
       ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
       (
         "images",
@@ -180,13 +180,14 @@ extension PlanReport {
     ])
   }
 
-  private static func json(_ profile: Profile) -> JSON {
+  private static func json(_ row: ProfileRow) -> JSON {
     .object([
-      ("name", .string(profile.name)),
+      ("name", .string(row.profile.name)), ("steps", .int(row.stepCount)),
+      ("measured_ms", .array(row.timings.map { .number(1000 * $0.seconds) })),
       (
         "ranges",
         .array(
-          profile.ranges.map { range in
+          row.profile.ranges.map { range in
             .object([
               ("symbol", .string(range.symbol)), ("min", .int(range.min)), ("opt", .int(range.opt)),
               ("max", .int(range.max)),

@@ -157,11 +157,6 @@ struct ProfileArguments {
 
 extension Profile.Range {
   fileprivate init(symbol: String, _ sizes: ProfileArguments.Sizes, axis: Int) {
-    let (min, max) = (sizes.min[axis], sizes.max[axis])
-    let middle = max > min ? min + (max - min) / 2 : min
-    self.init(symbol: symbol, min: min, opt: sizes.opt?[axis] ?? middle, max: max)
+    self.init(symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis])
   }
-
-  /// `1`, or `1..512@256`.
-  var sizesText: String { min == max ? "\(min)" : "\(min)..\(max)@\(opt)" }
 }

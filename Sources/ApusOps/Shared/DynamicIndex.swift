@@ -28,7 +28,4 @@ extension ExprArena {
     default: nil
     }
   }
-
-  /// `condition ? x : y` on coordinates.
-  func selectIndex(_ condition: Expr, _ x: Dim, _ y: Dim) -> Dim { asDim(select(condition, index(x), index(y))) }
 }
