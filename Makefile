@@ -20,7 +20,7 @@ comma := ,
 step = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help setup demo release install test check format check-format build-tests unit tools-tests conformance models \
-  docs bench clean
+  profiles docs bench clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -50,7 +50,7 @@ release: setup ## Build the binary to ship, .build-static/apus: Swift linked in,
 install: release ## Install the static binary under PREFIX (default /usr/local)
 	install -D -m 755 $(STATIC)/apus "$(DESTDIR)$(PREFIX)/bin/apus"
 
-test: setup check-format build-tests unit tools-tests conformance models ## Everything that CI runs
+test: setup check-format build-tests unit tools-tests conformance models profiles ## Everything that CI runs
 	@printf '\nall checks passed\n'
 
 check: check-format build-tests unit ## The part of the tests that needs no network
@@ -84,6 +84,11 @@ models: ## Compare real models with onnxruntime
 	Tools/fetch-models --with-weighted
 	Tools/make-references
 	Tools/check-models $(APUS) $(if $(MODELS),--only $(MODELS))
+
+profiles: ## Compare a small transformer, with one profile and with two, with an eager run
+	$(call step,a transformer with profiles against an eager run)
+	Tools/export-gemma3.py
+	Tools/check-models $(APUS) "$$APUS_DATA/models" "$$APUS_DATA/gemma3_reduced-reference"
 
 docs: build-tests ## Write docs/generated anew
 	APUS_WRITE_DOCS=1 swift test -c release --skip-build --filter GeneratedDocsTests

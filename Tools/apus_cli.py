@@ -41,6 +41,17 @@ def file_name(tensor: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", tensor)
 
 
+def save_arrays(arrays: dict[str, np.ndarray], root: Path, folder: Path) -> dict[str, dict]:
+    """Write arrays under root/folder and describe them: {tensor: {file, shape, dtype}}."""
+    (root / folder).mkdir(parents=True)
+    described = {}
+    for name, value in arrays.items():
+        file = folder / f"{file_name(name)}.npy"
+        np.save(root / file, value)
+        described[name] = {"file": file.as_posix(), "shape": list(value.shape), "dtype": str(value.dtype)}
+    return described
+
+
 def output_file(folder: Path, tensor: str) -> Path:
     """The .npy file that `apus run --output-dir` wrote for a tensor."""
     for name in (tensor.replace("/", "_"), file_name(tensor)):
