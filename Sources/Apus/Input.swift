@@ -41,6 +41,26 @@ public struct Input: Sendable, Hashable {
   }
 }
 
+extension Input.Sizes: CustomStringConvertible {
+  /// `1x1`, or `1x1..1x512@1x256`.
+  public var description: String {
+    func text(_ sizes: [Int]) -> String { sizes.map(String.init).joined(separator: "x") }
+    return switch self {
+    case .fixed(let sizes): text(sizes)
+    case .range(let min, let opt, let max): "\(text(min))..\(text(max))\(opt.map { "@\(text($0))" } ?? "")"
+    }
+  }
+}
+
+extension Input: CustomStringConvertible {
+  /// `x: f32 4x16`, or `x: f32 profiles=[4x1x16, 4x1x16..4x64x16@4x48x16]`.
+  public var description: String {
+    let dims = sharedDims.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
+    let shape = profiles.map { "profiles=[\($0.map(\.description).joined(separator: ", "))]" } ?? "\(sizes)"
+    return "\(name): \(dtype) \(shape)" + (dims.isEmpty ? "" : " sharedDims=[\(dims)]")
+  }
+}
+
 extension Input.Sizes {
   var min: [Int] {
     switch self {

@@ -68,7 +68,8 @@ struct BuildCommand: ParsableCommand {
     let progress = ProgressBar(isQuiet: quiet)
     progress.update("read", 0, of: 0)
     let model = try importModel(self.model, shapes: shapes)
-    let profiles = try ProfileArguments.parse(profile, symbols: model.symbols, inputs: model.inputTypes)
+    let profiles = try ProfileArguments.parse(
+      profile, symbols: model.symbols, inputs: model.inputTypes, fixed: Set(shapes.keys))
     let options = BuildOptions(profiles: profiles) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: chosen, target: target, jobs: jobs, options: options)
@@ -76,7 +77,8 @@ struct BuildCommand: ParsableCommand {
     try EngineFile.write(result.plans, to: path)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
-    report(result.plans, path, ContinuousClock.now - start)
+    for warning in result.warnings { printError("warning \(warning)") }
+    report(result, path, ContinuousClock.now - start)
   }
 
   static func engineName(for model: String) -> String {
@@ -116,7 +118,8 @@ struct BuildCommand: ParsableCommand {
     return (chosen, shapes)
   }
 
-  private func report(_ plans: [Plan], _ path: String, _ duration: Duration) {
+  private func report(_ result: BuildResult, _ path: String, _ duration: Duration) {
+    let plans = result.plans
     let (seconds, plan) = (duration / .seconds(1), plans[0])
     let steps = plans.reduce(0) { $0 + $1.stepCount }
     if json {
@@ -127,7 +130,7 @@ struct BuildCommand: ParsableCommand {
           ("target", .string(plan.fingerprint.target)), ("constant_bytes", .int(plan.constants.byteCount)),
           ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
           ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-          ("profiles", .strings(plans.map(\.profile.name))),
+          ("profiles", .strings(plans.map(\.profile.name))), ("warnings", .array(result.warnings.map(JSON.diagnostic))),
         ]))
       return
     }

@@ -31,6 +31,8 @@ package enum BuildPhase: String, Sendable {
 package struct BuildResult: Sendable {
   package var plans: [Plan]
   package var log: FusionLog
+  /// What may go wrong when the engine runs.
+  package var warnings: [Diagnostic]
 }
 
 /// Compiles a graph to plans.
@@ -42,7 +44,8 @@ package enum Builder {
     _ source: Graph, name: String, metadata: [String: String] = [:], target: any Target, options: BuildOptions
   ) throws(BuildError) -> BuildResult {
     let profiles = options.profiles.isEmpty ? [Profile(name: "default", ranges: [])] : options.profiles
-    let graphs = try specialised(source, profiles)
+    var warnings: [Diagnostic] = []
+    let graphs = try specialised(source, profiles, &warnings)
     var log = FusionLog()
     var shared = SharedParts()
     var plans: [Plan] = []
@@ -68,40 +71,29 @@ package enum Builder {
       plans[index].images = images
       plans[index].constants = constants
     }
-    return BuildResult(plans: plans, log: log)
+    return BuildResult(plans: plans, log: log, warnings: warnings)
   }
 
   /// The graph for each profile: sizes that are fixed in it become constants, others have its ranges.
-  private static func specialised(_ source: Graph, _ profiles: [Profile]) throws(BuildError) -> [Graph] {
+  private static func specialised(
+    _ source: Graph, _ profiles: [Profile], _ warnings: inout [Diagnostic]
+  ) throws(BuildError) -> [Graph] {
     var graphs: [Graph] = []
     var problems: [Diagnostic] = []
+    let symbols = shapeSymbols(source, except: runSymbols(source))
     for profile in profiles {
+      var check = ProfileCheck(profile)
+      check.checkRanges(against: symbols)
       do {
         let graph = try source.substituting { profile.dim(of: $0) }
-        problems += impossibleSizes(graph, profile)
+        if check.problems.isEmpty { check.checkSizes(of: graph) }
         graphs.append(graph)
       } catch { problems += error.at("profile '\(profile.name)'").problems }
+      problems += check.problems
+      warnings += check.warnings
     }
     if !problems.isEmpty { throw BuildError(problems: problems) }
     return graphs
-  }
-
-  /// Values that would have a negative size at the profile's opt.
-  private static func impossibleSizes(_ graph: Graph, _ profile: Profile) -> [Diagnostic] {
-    let sizes = Dictionary(profile.ranges.map { ($0.symbol, $0.opt) }, uniquingKeysWith: { first, _ in first })
-    for id in graph.order {
-      for output in graph[id].outputs {
-        for dim in graph.type(output).tensor?.shape ?? [] {
-          guard let size = dim.evaluate({ sizes[$0] }), size < 0 else { continue }
-          return [
-            Diagnostic(
-              "APUS-B-0014", "'\(graph[id].name)' has the size \(dim) = \(size) at opt",
-              place: "profile '\(profile.name)'", hint: "Choose an opt for which every size of the model is possible.")
-          ]
-        }
-      }
-    }
-    return []
   }
 
   /// Optimises a graph and cuts it into steps.

@@ -73,6 +73,29 @@ import Testing
     #expect(error?.problems.map(\.code) == [code])
   }
 
+  /// Rule D1: a shape and a profile of one input exclude each other.
+  @Test func d1_aShapeAndAProfileOfOneInputAreAMistake() {
+    let error = #expect(throws: UsageError.self) {
+      try ProfileArguments.parse(["a: mask=3"], symbols: symbols, inputs: inputs, fixed: ["mask"])
+    }
+    #expect(error?.problems.map { "\($0.code) \($0.place)" } == ["APUS-C-0018 --profile \"a: mask=3\""])
+    #expect(throws: Never.self) {
+      try ProfileArguments.parse(["a: seq=3"], symbols: symbols, inputs: inputs, fixed: ["other"])
+    }
+  }
+
+  /// Rules D4, D5 and D10: an entry is whole, made of integers, and holds nothing else.
+  @Test(arguments: [
+    "mask=1..", "mask=..4", "mask=", "=1", "mask=@2", "mask=1.5", "mask=true", "mask=1..2x3", "mask=1..4@2@3",
+    "mask=1..2..3", "mask=1..4@1x2", "mask 3",
+  ])
+  func d4_d5_d10_aMalformedEntryIsNamed(entry: String) {
+    let error = #expect(throws: UsageError.self) { try parse("a: seq=1, \(entry)") }
+    #expect(error?.problems.map(\.code) == ["APUS-C-0010"])
+    #expect(error?.problems.first?.message.contains("'\(entry)'") == true)
+    #expect(error?.problems.first?.place.contains("a: seq=1, \(entry)") == true)
+  }
+
   @Test func inputsStandForTheirSymbols() throws {
     let profile = try parse("prefill: ids=1x1x4..2x512x4@1x256x4, mask=1..512@256")[0]
     #expect(
@@ -92,6 +115,20 @@ import Testing
       try parse("a: sq=1", "a: batch=x")
     }
     #expect(error?.problems.map(\.code) == ["APUS-C-0011", "APUS-C-0013", "APUS-C-0010"])
+  }
+}
+
+@Suite struct RandomInputTests {
+  /// Rule U3: inputs that nobody gives have the shape that the profile is tuned for.
+  @Test(arguments: [0, 1]) func u3_inputsAreMadeUpAtOpt(index: Int) throws {
+    let symbol = Symbol("n", Interval(1, 512))
+    var plan = Plan(name: "p", fingerprint: Fingerprint(backend: "cpu", target: "any", features: []))
+    let type = ValueType.tensor(TensorType(.i64, index == 0 ? [1, 1] : [1, Dim(symbol)]))
+    plan.inputs = [Binding(name: "ids", type: type, slot: 0)]
+    plan.profile = Profile(
+      index == 0 ? "decode" : "prefill", index == 0 ? [:] : ["n": .range(min: 1, opt: 256, max: 512)])
+    let entries = try InputValues(files: [], seed: 0, plan: plan, shapes: [:]).entries
+    #expect(entries.map(\.value.tensor?.shape) == [index == 0 ? [1, 1] : [1, 256]])
   }
 }
 

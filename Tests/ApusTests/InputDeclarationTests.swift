@@ -19,7 +19,29 @@ import Testing
     Input("x", .f32, profiles: profiles, sharedDims: sharedDims)
   }
 
+  /// There is no way to say both: one initializer takes the shape, the other the profiles.
+  @Test func d1_anInputHasAShapeOrProfiles() {
+    #expect(Input("x", .f32, .fixed([4, 16])).profiles == nil)
+    #expect(x([Self.decode, Self.prefill]).profiles == [Self.decode, Self.prefill])
+  }
+
+  /// A range is one way of giving the shape, so that it cannot stand beside profiles either.
+  @Test func d2_aRangeIsAShape() throws {
+    let input = Input("x", .f32, Self.prefill)
+    #expect(input.profiles == nil)
+    #expect(try ProfileSet([input]).profiles.count == 1)
+  }
+
   @Test func d3_anEmptyListIsRefused() { #expect(problems(x([])) == ["APUS-B-0020 input 'x'"]) }
+
+  /// An entry always has min and max; opt may be left out.
+  @Test func d4_anEntryIsWhole() throws {
+    let set = try ProfileSet([x([.range(min: [2], max: [8])])])
+    #expect(set.profiles[0].ranges == [.init(symbol: "x_0", min: 2, opt: 5, max: 8)])
+  }
+
+  /// Sizes are lists of integers by their type; a scalar has an empty one.
+  @Test func d5_aScalarHasNoSizes() throws { #expect(try ProfileSet([x([.fixed([])])]).shapes["x"] == []) }
 
   @Test func d6_minOptAndMaxHaveOneRank() {
     #expect(problems(x([.range(min: [1, 1], max: [1])])) == ["APUS-B-0021 input 'x', profile 0"])
@@ -50,6 +72,11 @@ import Testing
     #expect(problems(x([bad]), Input("y", .f32, profiles: [])).count == 3)
   }
 
+  /// Nothing is ignored: what an input says beyond its profiles is checked, too.
+  @Test func d10_namesOfAxesThatAreNotThereAreMistakes() {
+    #expect(problems(x([Self.decode, Self.prefill], [1: "seq", 7: "rest"])) == ["APUS-B-0023 input 'x'"])
+  }
+
   @Test func d11_theOrderIsKept() throws {
     let set = try ProfileSet([x([Self.prefill, Self.decode])], names: ["prefill", "decode"])
     #expect(set.profiles.map(\.name) == ["prefill", "decode"])
@@ -65,9 +92,26 @@ import Testing
     #expect(problems(x([Self.decode], [1: "seq"])) == ["APUS-B-0023 input 'x'"])
   }
 
+  @Test func d13_namesOfAxesComposeWithProfiles() throws {
+    let set = try ProfileSet([x([Self.decode, Self.prefill], [1: "seq"])])
+    #expect(set.shapes["x"]?[1].asSymbol?.name == "seq")
+    #expect(set.profiles.map { $0.ranges.map(\.symbol) } == [["seq"], ["seq"]])
+  }
+
   @Test func d14_staticProfilesThatDifferMakeTheAxisVary() throws {
     let set = try ProfileSet([x([.fixed([1]), .fixed([8])])])
     #expect(set.profiles.map { $0.ranges.map { [$0.min, $0.opt, $0.max] } } == [[[1, 1, 1]], [[8, 8, 8]]])
+  }
+
+  @Test func d15_theTextHasTheProfiles() {
+    let input = x([Self.decode, Self.prefill], [1: "seq"])
+    #expect(input.description == "x: f32 profiles=[4x1x16, 4x1x16..4x64x16@4x48x16] sharedDims=[1: seq]")
+    #expect(Input("x", .f32, .range(min: [1], max: [2])).description == "x: f32 1..2")
+    #expect(input != x([Self.prefill, Self.decode], [1: "seq"]))
+  }
+
+  @Test func d16_zeroIsTheSameInASingleRange() {
+    #expect(problems(Input("x", .f32, .range(min: [0], max: [4]))) == [])
   }
 
   @Test(
@@ -89,6 +133,11 @@ import Testing
   @Test func u2_gapsAreInsideTheEnvelope() throws {
     let shape = try ProfileSet([x([.fixed([1]), .range(min: [10], max: [20])])]).shapes["x"] ?? []
     #expect(shape.map(\.range) == [Interval(1, 20)])
+  }
+
+  @Test func x1_theNumberOfProfilesIsThatOfTheInputs() throws {
+    #expect(try ProfileSet([x([Self.decode, Self.prefill, Self.decode])]).profiles.count == 3)
+    #expect(try ProfileSet([]).profiles.isEmpty)
   }
 
   @Test func x2_inputsDeclareOneNumberOfProfiles() {

@@ -96,12 +96,11 @@ import Testing
   }
 
   @Test func declaredInputsBecomeProfiles() throws {
-    let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-profiles-\(UUID().uuidString).onnx")
-    try Data(ONNXModel.product.bytes).write(to: file)
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try ModelOnDisk(ONNXModel.product)
+    defer { file.remove() }
     let sizes: [Input.Sizes] = [.fixed([1, 4]), .range(min: [1, 4], opt: [8, 4], max: [16, 4])]
     let input = Input("x", .f32, profiles: sizes, sharedDims: [0: "rows"])
-    let plans = try buildPlans(contentsOf: file, inputs: [input], profileNames: ["decode", "prefill"])
+    let plans = try buildPlans(contentsOf: file.url, inputs: [input], profileNames: ["decode", "prefill"])
     #expect(plans.map(\.profile.name) == ["decode", "prefill"])
     #expect(plans[1].shapeSymbols == [Symbol("rows", Interval(1, 16), opt: 8)])
     let context = try Engine(plans: plans, threads: 1).makeContext()
@@ -110,7 +109,7 @@ import Testing
       #expect(result?.shape == [rows, 3] && context.activeProfile == profile)
     }
     let wrong = Input("x", .f16, profiles: sizes)
-    let error = #expect(throws: BuildError.self) { try buildPlans(contentsOf: file, inputs: [wrong]) }
+    let error = #expect(throws: BuildError.self) { try buildPlans(contentsOf: file.url, inputs: [wrong]) }
     #expect(error?.problems.map { "\($0.code) \($0.place)" } == ["APUS-B-0026 input 'x'"])
   }
 }

@@ -8,6 +8,7 @@ import ApusPlan
 struct ProfileArguments {
   private let symbols: [Symbol]
   private let inputs: [(name: String, type: ValueType)]
+  private let fixed: Set<String>
   private var problems = UsageProblems()
   private(set) var profiles: [Profile] = []
   /// Where each range of the profile in hand was given.
@@ -15,20 +16,22 @@ struct ProfileArguments {
 
   /// Reads the arguments and checks them against the model's symbols and inputs.
   ///
+  /// - Parameter fixed: inputs whose shapes are given otherwise.
   /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol or input, `-0012` order of the
-  ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other.
+  ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other, `-0018` an input with a shape as well.
   static func parse(
-    _ arguments: [String], symbols: [Symbol], inputs: [(name: String, type: ValueType)]
+    _ arguments: [String], symbols: [Symbol], inputs: [(name: String, type: ValueType)], fixed: Set<String> = []
   ) throws(UsageError) -> [Profile] {
-    var reader = ProfileArguments(symbols: symbols, inputs: inputs)
+    var reader = ProfileArguments(symbols: symbols, inputs: inputs, fixed: fixed)
     for argument in arguments { reader.read(argument) }
     try reader.problems.throwIfAny()
     return reader.profiles
   }
 
-  private init(symbols: [Symbol], inputs: [(name: String, type: ValueType)]) {
+  private init(symbols: [Symbol], inputs: [(name: String, type: ValueType)], fixed: Set<String>) {
     self.symbols = symbols
     self.inputs = inputs
+    self.fixed = fixed
   }
 
   private mutating func read(_ argument: String) {
@@ -70,6 +73,12 @@ struct ProfileArguments {
     _ sizes: Sizes, of input: (name: String, type: ValueType), to ranges: inout [Profile.Range], _ place: String
   ) {
     let shape = input.type.tensor?.shape ?? []
+    if fixed.contains(input.name) {
+      problems.add(
+        "APUS-C-0018", "input '\(input.name)' has both a shape and a profile", place: place,
+        hint: "Leave out its --shape: a profile may fix sizes as well.")
+      return
+    }
     guard sizes.min.count == shape.count else {
       problems.add(
         "APUS-C-0010", "\(sizes.min.count) sizes are given for \(input.type)", place: "\(place), input '\(input.name)'")

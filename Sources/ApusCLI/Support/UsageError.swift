@@ -20,3 +20,12 @@ struct UsageProblems {
     if !found.isEmpty { throw UsageError(problems: found) }
   }
 }
+
+extension JSON {
+  static func diagnostic(_ problem: Diagnostic) -> JSON {
+    .object([
+      ("code", .string(problem.code)), ("place", .string(problem.place)), ("message", .string(problem.message)),
+      ("hint", .string(problem.hint)),
+    ])
+  }
+}

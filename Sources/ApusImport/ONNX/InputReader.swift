@@ -101,9 +101,11 @@ struct InputReader {
       if let size = given.constantValue, size < 0 {
         throw ImportError("APUS-I-0041", "the size \(size) given for dim \(axis) is negative")
       }
-      if let old = declared.constantValue, let new = given.constantValue, old != new {
+      if let old = declared.constantValue, given.constantValue != old {
+        let (low, high) = (given.range.lower, given.range.upper)
         throw ImportError(
-          "APUS-I-0041", "dim \(axis) is \(old) in the model, the shape given says \(new)",
+          "APUS-I-0041",
+          "dim \(axis) is \(old) in the model, the shape given says \(low == high ? "\(low)" : "\(low)…\(high)")",
           hint: "Only dynamic dims can be given another size.")
       }
     }
