@@ -83,7 +83,12 @@ let package = Package(
       "ApusTests",
       ["Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusTesting", "TestSupport"]),
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
-    tests("ApusCLITests", ["ApusCLI", "TestSupport", "ApusCore", "ApusPlan"]),
+    tests(
+      "ApusCLITests",
+      [
+        "ApusCLI", "TestSupport", "ApusCore", "ApusPlan", "ApusRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),
     tests(
       "ApusImportTests",

@@ -65,6 +65,25 @@ public func buildPlans(
   return result.plans
 }
 
+/// Adds profiles to an engine: its plans stay as they are, with their steps, tactics, images and constants; the new ones share
+/// what is equal.
+///
+/// - Parameters:
+///   - url: the model that the plans were built from.
+///   - plans: those of the engine, as ``Engine/plans`` or `buildPlans` gives them.
+///   - shapes: those that the plans were built with.
+/// - Throws: ``ImportError``, or ``BuildError``: `APUS-B-0040` for another model, `-0041` another target, `-0042` a name that is
+///   taken.
+/// - Returns: the plans with those for `profiles` behind them.
+public func buildPlans(
+  contentsOf url: URL, adding profiles: [Profile], to plans: [Plan], shapes: [String: [Int]] = [:],
+  target: String = "native"
+) throws -> [Plan] {
+  if profiles.isEmpty { return plans }
+  let model = try importModel(url.path, shapes: shapes)
+  return try build(model, target: target, options: BuildOptions(profiles: profiles, earlier: plans)).plans
+}
+
 /// Builds the model in a file for the profiles that its inputs declare.
 ///
 /// - Parameters:

@@ -7,10 +7,11 @@ extension Engine {
   /// The plans with the times of runs at the min, opt and max of their profiles, on this machine and random inputs.
   ///
   /// A profile that leaves a size open, has inputs that cannot be made up, or fails on what was made up stays without
-  /// times.
+  /// times; one that has some keeps them.
   package func timed() -> [Plan] {
     plans.indices.map { index in
       var plan = plans[index]
+      if !plan.timings.isEmpty { return plan }
       let ranges = plan.profile.ranges
       let points = [
         ranges.map { ($0.symbol, $0.min) }, ranges.map { ($0.symbol, $0.opt) }, ranges.map { ($0.symbol, $0.max) },

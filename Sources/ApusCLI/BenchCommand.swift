@@ -15,6 +15,7 @@ struct BenchCommand: ParsableCommand {
 
         apus bench model.apus --shape images=1x3x640x640 --duration 5
         apus bench model.apus --layers
+        apus bench model.apus --profile auto --shape input_ids=1x17 --record-shapes shapes.jsonl
         apus bench model.apus --json | jq .latency_ms.median
       """)
 
@@ -51,9 +52,10 @@ struct BenchCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    try checkTimes()
+    try checkArguments()
     let progress = ProgressBar(isQuiet: execution.quiet)
-    let profile = ProfileSelection(argument: execution.profile)
+    let profile = try execution.selection()
+    let log = try execution.shapeLog()
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     if let switched { return try measureSwitch(switched, session, progress) }
@@ -64,8 +66,10 @@ struct BenchCommand: ParsableCommand {
     repeat { try context.run(profile: profile) } while ContinuousClock.now < warmEnd
     let profiler = layers ? LayerProfiler(plan: session.engine.plans[context.activeProfile]) : nil
     if let profiler { context.time(context.activeProfile, with: profiler) }
+    context.record(to: log)
     let measurement = try measure(context, profile, progress)
     progress.finish()
+    try log?.flush()
     let report = BenchReport(
       model: model, inputs: inputs.entries, session: session,
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
@@ -87,13 +91,16 @@ struct BenchCommand: ParsableCommand {
     print(json ? measurement.json(names).description : measurement.text(names))
   }
 
-  private func checkTimes() throws(UsageError) {
+  private func checkArguments() throws(UsageError) {
     var problems = UsageProblems()
     if !(0...3_600_000).contains(warmup) {
       problems.add("APUS-C-0015", "0 to 3600000 ms are possible, \(warmup) is asked for", place: "--warmup")
     }
     if !(0...3600).contains(duration) {
       problems.add("APUS-C-0015", "0 to 3600 s are possible, \(duration) is asked for", place: "--duration")
+    }
+    if switched != nil, execution.recordShapes != nil {
+      problems.add("APUS-C-0026", "--switch measures shapes of its own", place: "--record-shapes")
     }
     try problems.throwIfAny()
   }

@@ -23,6 +23,11 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
+        apus build model.onnx --profile=0 --optShapes=ids:1x1 --profile=1 --minShapes=ids:1x1 --maxShapes=ids:1x512
+        apus build model.onnx --from model.apus --add-profile "long: seq=512..4096@1024" -o model.apus
+
+      Shape flags are those of trtexec: NAME:SIZExSIZE,… for inputs, each for the --profile=N before it. Of min, opt and \
+      max those left out are filled from the others. With --from the engine's profiles stay as they are.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -44,9 +49,15 @@ struct BuildCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Fix the shape of an input.", valueName: "NAME=1x3x640x640"))
   var shape: [String] = []
 
+  @OptionGroup var profiles: ProfileOptions
+
   @Option(
-    help: ArgumentHelp("Ranges of dynamic sizes, and which to tune for.", valueName: "\"NAME: SYM=MIN..MAX@OPT\""))
-  var profile: [String] = []
+    help: ArgumentHelp("Add a profile to the engine of --from.", valueName: "\"NAME: SYM=MIN..MAX@OPT\""))
+  var addProfile: [String] = []
+
+  @Option(
+    help: ArgumentHelp("The engine, of the same model, to add profiles to.", valueName: "ENGINE"), completion: .file())
+  var from: String?
 
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
   var jobs: Int?
@@ -64,15 +75,17 @@ struct BuildCommand: ParsableCommand {
   func run() throws {
     let start = ContinuousClock.now
     let path = output ?? Self.engineName(for: model)
-    let (chosen, shapes) = try checkedArguments(output: path)
+    let request = try checkedArguments(output: path)
     let progress = ProgressBar(isQuiet: quiet)
     progress.update("read", 0, of: 0)
-    let model = try importModel(self.model, shapes: shapes)
+    let earlier = try from.map { try EngineFile.read($0) } ?? []
+    let model = try importModel(self.model, shapes: request.shapes)
     let profiles = try ProfileArguments.parse(
-      profile, symbols: model.symbols, inputs: model.inputTypes, fixed: Set(shapes.keys))
-    let options = BuildOptions(profiles: profiles) { progress.update($0.rawValue, $1, of: $2) }
+      request.profiles, option: from == nil ? "--profile" : "--add-profile", symbols: model.symbols,
+      inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys))
+    let options = BuildOptions(profiles: profiles, earlier: earlier) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
-    let result = try build(model, for: chosen, target: target, jobs: jobs, options: options)
+    let result = try build(model, for: request.backend, target: target, jobs: jobs, options: options)
     progress.update("write", 0, of: 0)
     try EngineFile.write(result.plans, to: path)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
@@ -85,8 +98,15 @@ struct BuildCommand: ParsableCommand {
     (model.hasSuffix(".onnx") ? String(model.dropLast(5)) : model) + ".apus"
   }
 
+  /// Arguments that make sense by themselves.
+  private struct Request {
+    var backend: Backend
+    var shapes: [String: [Int]]
+    var profiles: ProfileDeclarations
+  }
+
   /// Checks what can be checked before the model is read, all at once.
-  private func checkedArguments(output: String) throws(UsageError) -> (Backend, [String: [Int]]) {
+  private func checkedArguments(output: String) throws(UsageError) -> Request {
     var problems = UsageProblems()
     let names = Backend.all.map(\.name)
     let chosen = Backend.all.first { $0.name == backend }
@@ -109,13 +129,39 @@ struct BuildCommand: ParsableCommand {
         "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)"
       )
     }
+    var declared = ProfileDeclarations.texts([])
+    do { declared = try declarations() } catch { for problem in error.problems { problems.add(problem) } }
     var shapes: [String: [Int]] = [:]
     do { shapes = try ShapeArguments(shape, inputs: nil).byName } catch {
       for problem in error.problems { problems.add(problem) }
     }
     try problems.throwIfAny()
     guard let chosen else { throw UsageError(problems: problems.found) }
-    return (chosen, shapes)
+    return Request(backend: chosen, shapes: shapes, profiles: declared)
+  }
+
+  /// The profiles to build: those to add, or those of a new engine.
+  private func declarations() throws(UsageError) -> ProfileDeclarations {
+    let declared = try profiles.declarations()
+    guard let from else {
+      if addProfile.isEmpty { return declared }
+      throw UsageError(
+        "APUS-C-0026", "there is no engine to add a profile to", place: "--add-profile \"\(addProfile[0])\"",
+        hint: "Name it with --from ENGINE.apus, or declare the profiles of a new engine with --profile.")
+    }
+    var problems = UsageProblems()
+    if addProfile.isEmpty {
+      problems.add(
+        "APUS-C-0026", "there is no profile to add", place: "--from \(from)",
+        hint: "Give --add-profile \"NAME: SYMBOL=MIN..MAX@OPT\".")
+    }
+    if !declared.isEmpty {
+      problems.add(
+        "APUS-C-0026", "an engine's own profiles stay as they are", place: "--profile",
+        hint: "Add one with --add-profile.")
+    }
+    try problems.throwIfAny()
+    return .texts(addProfile)
   }
 
   private func report(_ result: BuildResult, _ path: String, _ duration: Duration) {

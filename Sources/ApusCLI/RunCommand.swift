@@ -18,6 +18,7 @@ struct RunCommand: ParsableCommand {
 
         apus run model.apus --input images=photo.npy --output-dir out
         apus run model.onnx --shape images=1x3x640x640 --compare expected --rtol 1e-4 --atol 1e-5
+        apus run model.apus --profile auto --record-shapes shapes.jsonl
       """)
 
   @Argument(help: "The engine (.apus) or model (.onnx).", completion: .file())
@@ -54,14 +55,17 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     let progress = ProgressBar(isQuiet: execution.quiet)
-    let profile = ProfileSelection(argument: execution.profile)
+    let profile = try execution.selection()
+    let log = try execution.shapeLog()
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext()
+    context.record(to: log)
     let start = ContinuousClock.now
     let results = try context.run(inputs: inputs.values, profile: profile)
     let duration = ContinuousClock.now - start
+    try log?.flush()
     let bindings = session.plan.outputs
     let files = TensorFiles.fileNames(bindings.map(\.name))
     var outputs: [OutputReport] = []
@@ -125,8 +129,37 @@ struct ExecutionOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The engine's profile to run (default: the first).", valueName: "NAME|INDEX|auto|fastest"))
   var profile: String?
 
+  @Option(
+    name: .customLong("useProfile"),
+    help: ArgumentHelp("The engine's profile to run by its number, as in trtexec.", valueName: "N"))
+  var useProfile: Int?
+
+  @Option(
+    help: ArgumentHelp("Append the shapes that run to a log for `apus advise`.", valueName: "FILE.jsonl"),
+    completion: .file())
+  var recordShapes: String?
+
   @Flag(help: "Show no progress.")
   var quiet = false
+
+  /// Which profile is asked for; nil for none.
+  ///
+  /// - Throws: ``UsageError`` `APUS-C-0026` when it is asked for in two ways.
+  func selection() throws(UsageError) -> ProfileSelection? {
+    guard let useProfile else { return ProfileSelection(argument: profile) }
+    if let profile {
+      throw UsageError(
+        "APUS-C-0026", "--profile \(profile) says which profile runs already", place: "--useProfile=\(useProfile)",
+        hint: "Give one of the two.")
+    }
+    return .index(useProfile)
+  }
+
+  /// The log of shapes that is asked for.
+  func shapeLog() throws(FileError) -> ShapeLog? {
+    guard let recordShapes else { return nil }
+    return try ShapeLog(path: recordShapes)
+  }
 
   /// - Throws: ``UsageError`` `APUS-C-0014` when the number makes no sense.
   func threadCount() throws(UsageError) -> Int? {

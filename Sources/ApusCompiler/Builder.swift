@@ -9,15 +9,18 @@ package struct BuildOptions: Sendable {
   /// Whether neighbouring nodes are computed in one kernel.
   package var fuses: Bool
   package var profiles: [Profile]
+  /// Plans of an engine that plans for the profiles are added to.
+  package var earlier: [Plan]
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
-    passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [],
+    passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
     self.fuses = fuses
     self.profiles = profiles
+    self.earlier = earlier
     self.progress = progress
   }
 }
@@ -39,19 +42,25 @@ package struct BuildResult: Sendable {
 package enum Builder {
   /// Makes a plan for each profile; without profiles one that takes every size. Plans share kernels and constants.
   ///
+  /// Plans that are there already stay as they are but for what they share: new functions are in an image of their own, new
+  /// constants behind the old.
+  ///
   /// - Throws: ``BuildError``; every problem of a phase at once.
   package static func build(
     _ source: Graph, name: String, metadata: [String: String] = [:], target: any Target, options: BuildOptions
   ) throws(BuildError) -> BuildResult {
     let profiles = options.profiles.isEmpty ? [Profile(name: "default", ranges: [])] : options.profiles
     var warnings: [Diagnostic] = []
+    let modelHash = GraphText.contentHash(of: source)
+    try check(options, modelHash: modelHash, name: name, target)
     let graphs = try specialised(source, profiles, &warnings)
     var log = FusionLog()
-    var shared = SharedParts()
+    var shared = SharedParts(continuing: options.earlier)
     var plans: [Plan] = []
     for (graph, profile) in zip(graphs, profiles) {
       var plan = Plan(name: name, fingerprint: target.fingerprint)
-      plan.metadata = metadata
+      plan.metadata = options.earlier.first?.metadata ?? metadata
+      plan.modelHash = modelHash
       plan.profile = profile
       let done = plans.count * options.passes.count
       try lower(graph, into: &plan, &shared, &log, target, options) { index in
@@ -59,19 +68,50 @@ package enum Builder {
       }
       plans.append(plan)
     }
-    try dump(plans, shared.sources)
-    var images: [KernelImage] = []
+    try dump(plans, shared)
+    var images = options.earlier.first?.images ?? []
     if !shared.sources.isEmpty {
       options.progress(.compile, 0, shared.sources.count)
-      images = [try target.compile(shared.sources) { options.progress(.compile, $0, $1) }]
+      images.append(try target.compile(shared.sources) { options.progress(.compile, $0, $1) })
     }
     let constants = shared.constants.section()
+    plans = options.earlier + plans
     for index in plans.indices {
       plans[index].functions = shared.functions
       plans[index].images = images
       plans[index].constants = constants
     }
     return BuildResult(plans: plans, log: log, warnings: warnings)
+  }
+
+  /// Whether the plans that are there already are of this model and target.
+  private static func check(
+    _ options: BuildOptions, modelHash: String, name: String, _ target: any Target
+  ) throws(BuildError) {
+    guard let first = options.earlier.first else { return }
+    var problems: [Diagnostic] = []
+    if first.modelHash != modelHash {
+      problems.append(
+        Diagnostic(
+          "APUS-B-0040",
+          "the engine was built from '\(first.name)', content \(first.modelHash), the model is '\(name)', content \(modelHash)",
+          place: "model", hint: "Give the model that the engine was built from, with the same shapes."))
+    }
+    let (own, other) = (first.fingerprint, target.fingerprint)
+    if own != other {
+      problems.append(
+        Diagnostic(
+          "APUS-B-0041", "the engine was built \(own.text), the target is \(other.text)", place: "target",
+          hint: "Build for the engine's target, with --target \(own.target), by the same version of apus."))
+    }
+    let names = options.earlier.map(\.profile.name)
+    for profile in options.profiles where names.contains(profile.name) {
+      problems.append(
+        Diagnostic(
+          "APUS-B-0042", "the engine has a profile of this name already", place: "profile '\(profile.name)'",
+          hint: "Taken: \(names.joined(separator: ", "))."))
+    }
+    if !problems.isEmpty { throw BuildError(problems: problems) }
   }
 
   /// The graph for each profile: sizes that are fixed in it become constants, others have its ranges.
@@ -131,15 +171,15 @@ package enum Builder {
   package static let dumpKnob = Knob(
     "APUS_DUMP", "directory", default: "", "write the source of every kernel, named by the first step that uses it")
 
-  private static func dump(_ plans: [Plan], _ sources: [String]) throws(BuildError) {
+  private static func dump(_ plans: [Plan], _ shared: SharedParts) throws(BuildError) {
     let folder = try dumpKnob.value()
     if folder.isEmpty { return }
     for plan in plans {
       let start = plans.count == 1 ? "" : "\(fileName(plan.profile.name))-"
       for (number, step) in plan.steps.enumerated() {
-        guard case .launch(let launch) = step.action else { continue }
+        guard case .launch(let launch) = step.action, let source = shared.source(of: launch.function) else { continue }
         let path = "\(folder)/\(start)\(number)-\(fileName(step.name)).c"
-        do { try AtomicFile.write(Array(sources[launch.function].utf8), to: path) } catch {
+        do { try AtomicFile.write(Array(source.utf8), to: path) } catch {
           throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_DUMP must name a folder that exists.")
         }
       }
@@ -189,6 +229,14 @@ package enum Builder {
       bindings.append(Binding(name: graph.outputNames[index], type: graph.type(output), slot: slot))
     }
     return bindings
+  }
+}
+
+extension Fingerprint {
+  /// In words, for messages.
+  fileprivate var text: String {
+    "for \(backend) \(target)\(features.isEmpty ? "" : " with \(features.joined(separator: ", "))"), compiler \(compiler), "
+      + "format \(format)"
   }
 }
 

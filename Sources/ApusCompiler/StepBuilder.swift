@@ -4,19 +4,37 @@ package import ApusPlan
 
 /// What the plans of one engine share: functions and constants, equal ones once.
 struct SharedParts {
-  private(set) var functions: [KernelFunction] = []
+  private(set) var functions: [KernelFunction]
+  /// Sources of the functions that are in no image yet, the last ones.
   private(set) var sources: [String] = []
-  private var functionBySource: [String: Int] = [:]
-  var constants = ConstantPool()
+  /// A function's name is the hash of its source.
+  private var functionByName: [String: Int] = [:]
+  /// The image that new functions go into.
+  private let image: Int
+  var constants: ConstantPool
+
+  /// Starts with what the plans of an engine share; empty for none.
+  init(continuing plans: [Plan]) {
+    functions = plans.first?.functions ?? []
+    image = plans.first?.images.count ?? 0
+    constants = ConstantPool(continuing: plans)
+    for (index, function) in functions.enumerated() { functionByName[function.symbol] = index }
+  }
 
   /// The function that a source defines.
   mutating func function(_ source: String) -> Int {
-    if let index = functionBySource[source] { return index }
     let symbol = "k\(ContentHash.hex([source]))"
-    functions.append(KernelFunction(image: 0, symbol: symbol))
+    if let index = functionByName[symbol] { return index }
+    functions.append(KernelFunction(image: image, symbol: symbol))
     sources.append(source.replacing("KERNEL_NAME", with: symbol))
-    functionBySource[source] = functions.count - 1
+    functionByName[symbol] = functions.count - 1
     return functions.count - 1
+  }
+
+  /// The source of a function, when it is new.
+  func source(of function: Int) -> String? {
+    let first = functions.count - sources.count
+    return function < first ? nil : sources[function - first]
   }
 }
 
@@ -125,25 +143,49 @@ package struct StepBuilder {
 package struct ConstantPool {
   package static let alignment = 256
 
-  package private(set) var byteCount = 0
+  package private(set) var byteCount: Int
+  /// The bytes that were there at the start.
+  private let earlier: ConstantSection
   private var tensors: [(offset: Int, tensor: HostTensor)] = []
   private var offsets: [Key: Int] = [:]
+
+  /// Starts with the constants of an engine's plans; empty for none.
+  init(continuing plans: [Plan]) {
+    earlier = plans.first?.constants ?? ConstantSection()
+    byteCount = Self.aligned(earlier.byteCount)
+    var known: Set<Int> = []
+    for plan in plans {
+      for slot in plan.slots {
+        guard case .constant(let offset) = slot.storage, let type = slot.type.tensor,
+          let bytes = plan.constantBytes(type, at: offset), known.insert(offset).inserted
+        else { continue }
+        offsets[Key(bytes)] = offset
+      }
+    }
+  }
+
+  private static func aligned(_ byteCount: Int) -> Int { (byteCount + alignment - 1) / alignment * alignment }
 
   private struct Key: Hashable {
     let hash: ContentHash
     let byteCount: Int
+
+    init(_ bytes: UnsafeRawBufferPointer) {
+      var hash = ContentHash()
+      hash.add(bytes)
+      self.hash = hash
+      byteCount = bytes.count
+    }
   }
 
   package mutating func add(_ given: HostTensor) -> Int {
     let tensor = given.dtype == .string ? Self.encoded(given.strings) : given
-    var hash = ContentHash()
-    tensor.withUnsafeBytes { hash.add($0) }
-    let key = Key(hash: hash, byteCount: tensor.byteCount)
+    let key = tensor.withUnsafeBytes { Key($0) }
     if let offset = offsets[key] { return offset }
     let offset = byteCount
     tensors.append((offset, tensor))
     offsets[key] = offset
-    byteCount = (offset + tensor.byteCount + Self.alignment - 1) / Self.alignment * Self.alignment
+    byteCount = Self.aligned(offset + tensor.byteCount)
     return offset
   }
 
@@ -153,13 +195,31 @@ package struct ConstantPool {
   }
 
   package func section() -> ConstantSection {
+    if tensors.isEmpty { return earlier }
     let storage = HostStorage(byteCount: byteCount)
     storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    storage.base.copyMemory(from: earlier.address, byteCount: earlier.byteCount)
     for (offset, tensor) in tensors {
       tensor.withUnsafeBytes { bytes in
         if let base = bytes.baseAddress { (storage.base + offset).copyMemory(from: base, byteCount: bytes.count) }
       }
     }
     return ConstantSection(storage: storage, byteCount: byteCount)
+  }
+}
+
+extension Plan {
+  /// The bytes of a constant; nil when its size or its texts do not fit the section.
+  fileprivate func constantBytes(_ type: TensorType, at offset: Int) -> UnsafeRawBufferPointer? {
+    guard let shape = type.constantShape, offset >= 0, offset <= constants.byteCount else { return nil }
+    let rest = UnsafeRawBufferPointer(rebasing: constants.bytes[offset...])
+    var byteCount = shape.reduce(type.dtype.byteCount, saturatingMultiply)
+    if type.dtype == .string {
+      guard let strings = try? StringConstants.decode(rest, count: shape.reduce(1, saturatingMultiply)) else {
+        return nil
+      }
+      byteCount = StringConstants.encode(strings).count
+    }
+    return byteCount > rest.count ? nil : UnsafeRawBufferPointer(rebasing: rest[..<byteCount])
   }
 }

@@ -24,10 +24,15 @@ package struct ContentHash: Hashable, Sendable {
     add(UInt64(bytes.count))
   }
 
+  package mutating func add(_ text: String) {
+    var text = text
+    text.withUTF8 { add(UnsafeRawBufferPointer($0)) }
+  }
+
   /// Hexadecimal text of the hash of several strings.
   package static func hex(_ texts: [String]) -> String {
     var hash = ContentHash()
-    for var text in texts { text.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) } }
+    for text in texts { hash.add(text) }
     return hash.hex
   }
 

@@ -9,6 +9,8 @@ public struct Plan: Sendable {
   /// What the model file said of itself (producer, labels, …).
   public var metadata: [String: String]
   public var fingerprint: Fingerprint
+  /// Hash of the model's content, which tells models of one name apart.
+  public var modelHash: String
   /// Symbols of the inputs' shapes, each bound by the shapes of a call.
   public var shapeSymbols: [Symbol]
   /// Symbols that steps set while running (data-dependent sizes).
@@ -30,6 +32,7 @@ public struct Plan: Sendable {
     self.name = name
     self.fingerprint = fingerprint
     metadata = [:]
+    modelHash = ""
     shapeSymbols = []
     runSymbols = []
     inputs = []

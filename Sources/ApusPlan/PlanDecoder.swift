@@ -36,6 +36,7 @@ struct PlanDecoder {
 
   private mutating func shared(_ fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
     var plan = Plan(name: try reader.text(), fingerprint: fingerprint)
+    plan.modelHash = try reader.text()
     for _ in 0..<(try reader.count(minimumSize: 8)) {
       let key = try reader.text()
       plan.metadata[key] = try reader.text()

@@ -36,6 +36,7 @@ struct PlanEncoder {
 
   private mutating func writeShared(_ plan: Plan) {
     body.append(plan.name)
+    body.append(plan.modelHash)
     body.append(count: plan.metadata.count)
     for (key, value) in plan.metadata.sorted(by: { $0.key < $1.key }) {
       body.append(key)

@@ -12,6 +12,8 @@ final class ContextState {
   private(set) var active = 0
   /// What times the steps of each profile.
   var profilers: [LayerProfiler?]
+  /// Where the shapes that run are written down.
+  var shapeLog: ShapeLog?
   /// Room for the symbols of any profile while one is chosen.
   private let symbols: UnsafeMutablePointer<Int>
 
@@ -37,6 +39,7 @@ final class ContextState {
     state.profiler = profilers[index]
     try state.runAll()
     active = index
+    shapeLog?.record(bindings)
   }
 
   /// Bytes of memory the context holds, results aside.

@@ -143,6 +143,9 @@ public struct ExecutionContext: ~Copyable {
   /// Times the steps of later runs of the profile at `profile`; nil turns it off.
   public func time(_ profile: Int = 0, with profiler: LayerProfiler?) { state.profilers[profile] = profiler }
 
+  /// Writes down the shapes of later runs that succeed; nil turns it off.
+  public func record(to log: ShapeLog?) { state.shapeLog = log }
+
   /// Bytes of the arena and scratch that the context holds now.
   public var heldByteCount: Int { state.heldByteCount }
 }

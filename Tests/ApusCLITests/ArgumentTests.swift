@@ -47,7 +47,7 @@ import Testing
   ]
 
   private func parse(_ arguments: String...) throws(UsageError) -> [Profile] {
-    try ProfileArguments.parse(arguments, symbols: symbols, inputs: inputs)
+    try ProfileArguments.parse(.texts(arguments), symbols: symbols, inputs: inputs)
   }
 
   @Test func ranges() throws {
@@ -76,11 +76,11 @@ import Testing
   /// Rule D1: a shape and a profile of one input exclude each other.
   @Test func d1_aShapeAndAProfileOfOneInputAreAMistake() {
     let error = #expect(throws: UsageError.self) {
-      try ProfileArguments.parse(["a: mask=3"], symbols: symbols, inputs: inputs, fixed: ["mask"])
+      try ProfileArguments.parse(.texts(["a: mask=3"]), symbols: symbols, inputs: inputs, fixed: ["mask"])
     }
     #expect(error?.problems.map { "\($0.code) \($0.place)" } == ["APUS-C-0018 --profile \"a: mask=3\""])
     #expect(throws: Never.self) {
-      try ProfileArguments.parse(["a: seq=3"], symbols: symbols, inputs: inputs, fixed: ["other"])
+      try ProfileArguments.parse(.texts(["a: seq=3"]), symbols: symbols, inputs: inputs, fixed: ["other"])
     }
   }
 

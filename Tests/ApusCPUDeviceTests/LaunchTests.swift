@@ -115,6 +115,12 @@ import Testing
     let before = apus_allocation_count()
     for _ in 0..<100 { try context.run() }
     #expect(apus_allocation_count() - before == 0)
+    // Nor does writing down shapes that stay.
+    context.record(to: try ShapeLog(path: "/dev/null"))
+    try context.run()
+    let recording = apus_allocation_count()
+    for _ in 0..<100 { try context.run() }
+    #expect(apus_allocation_count() - recording == 0)
   }
 
   @Test func launchesCostLittle() throws {

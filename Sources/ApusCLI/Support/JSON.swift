@@ -1,3 +1,5 @@
+import ApusCore
+
 /// A JSON document whose objects keep the order of their members.
 indirect enum JSON {
   case null
@@ -23,14 +25,14 @@ extension JSON: CustomStringConvertible {
     case .int(let value): return String(value)
     // JSON has no NaN and no infinities.
     case .number(let value): return value.isFinite ? String(value) : "null"
-    case .string(let value): return Self.quoted(value)
+    case .string(let value): return JSONText.quoted(value)
     case .array(let items):
       if items.allSatisfy(\.isScalar) {
         return "[" + items.map { $0.text(indentation: "") }.joined(separator: ", ") + "]"
       }
       return Self.block(items.map { $0.text(indentation: indentation + "  ") }, "[", "]", indentation)
     case .object(let members):
-      let lines = members.map { "\(Self.quoted($0.0)): \($0.1.text(indentation: indentation + "  "))" }
+      let lines = members.map { "\(JSONText.quoted($0.0)): \($0.1.text(indentation: indentation + "  "))" }
       return lines.isEmpty ? "{}" : Self.block(lines, "{", "}", indentation)
     }
   }
@@ -44,23 +46,5 @@ extension JSON: CustomStringConvertible {
 
   private static func block(_ lines: [String], _ open: String, _ close: String, _ indentation: String) -> String {
     "\(open)\n\(indentation)  " + lines.joined(separator: ",\n\(indentation)  ") + "\n\(indentation)\(close)"
-  }
-
-  private static func quoted(_ text: String) -> String {
-    var quoted = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": quoted += "\\\""
-      case "\\": quoted += "\\\\"
-      case "\n": quoted += "\\n"
-      case "\r": quoted += "\\r"
-      case "\t": quoted += "\\t"
-      case _ where scalar.value < 32:
-        let digits = String(scalar.value, radix: 16)
-        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: quoted.unicodeScalars.append(scalar)
-      }
-    }
-    return quoted + "\""
   }
 }

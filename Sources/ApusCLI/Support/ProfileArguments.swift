@@ -1,14 +1,16 @@
 import ApusCore
 import ApusPlan
 
-/// Profiles given on the command line, by symbol as `NAME: seq=1..512@256, batch=4` or by input as
-/// `NAME: input_ids=1x1..1x512@1x256`.
+/// Turns profiles that were typed into those of a model: by symbol as `NAME: seq=1..512@256, batch=4`, by input as
+/// `NAME: input_ids=1x1..1x512@1x256`, or by trtexec's shape flags.
 ///
 /// `a..b@o` is a range with the size to tune for, `a..b` tunes for the middle, `a` is fixed.
 struct ProfileArguments {
+  private let option: String
   private let symbols: [Symbol]
   private let inputs: [(name: String, type: ValueType)]
   private let fixed: Set<String>
+  private let earlier: [String]
   private var problems = UsageProblems()
   private(set) var profiles: [Profile] = []
   /// Where each range of the profile in hand was given.
@@ -16,29 +18,61 @@ struct ProfileArguments {
 
   /// Reads the arguments and checks them against the model's symbols and inputs.
   ///
-  /// - Parameter fixed: inputs whose shapes are given otherwise.
+  /// - Parameters:
+  ///   - option: the option they were given with, for messages.
+  ///   - earlier: names of profiles that are there already.
+  ///   - fixed: inputs whose shapes are given otherwise.
   /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol or input, `-0012` order of the
   ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other, `-0018` an input with a shape as well.
   static func parse(
-    _ arguments: [String], symbols: [Symbol], inputs: [(name: String, type: ValueType)], fixed: Set<String> = []
+    _ declarations: ProfileDeclarations, option: String = "--profile", symbols: [Symbol],
+    inputs: [(name: String, type: ValueType)], earlier: [String] = [], fixed: Set<String> = []
   ) throws(UsageError) -> [Profile] {
-    var reader = ProfileArguments(symbols: symbols, inputs: inputs, fixed: fixed)
-    for argument in arguments { reader.read(argument) }
+    var reader = ProfileArguments(option: option, symbols: symbols, inputs: inputs, earlier: earlier, fixed: fixed)
+    switch declarations {
+    case .texts(let arguments): for argument in arguments { reader.read(argument) }
+    case .shapes(let profiles): for profile in profiles { reader.read(profile) }
+    }
     try reader.problems.throwIfAny()
     return reader.profiles
   }
 
-  private init(symbols: [Symbol], inputs: [(name: String, type: ValueType)], fixed: Set<String>) {
+  private init(
+    option: String, symbols: [Symbol], inputs: [(name: String, type: ValueType)], earlier: [String],
+    fixed: Set<String>
+  ) {
+    self.option = option
     self.symbols = symbols
     self.inputs = inputs
+    self.earlier = earlier
     self.fixed = fixed
   }
 
+  /// A profile of trtexec's shape flags.
+  private mutating func read(_ shapes: ShapeFlags.Profile) {
+    origins = [:]
+    var ranges: [Profile.Range] = []
+    for sizes in shapes.inputs {
+      if let input = inputs.first(where: { $0.name == sizes.name }) {
+        add(sizes, of: input, to: &ranges, shapes.place)
+      } else {
+        reportInput(sizes.name, shapes.place)
+      }
+    }
+    profiles.append(Profile(name: "profile\(shapes.index)", ranges: ranges))
+  }
+
+  private mutating func reportInput(_ name: String, _ place: String) {
+    problems.add(
+      "APUS-C-0011", "the model has no input '\(name)'", place: place,
+      hint: Spelling.hint(for: name, in: inputs.map(\.name)))
+  }
+
   private mutating func read(_ argument: String) {
-    let place = "--profile \"\(argument)\""
+    let place = "\(option) \"\(argument)\""
     let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-    let name = parts.count == 2 ? Self.trimmed(parts[0]) : "profile\(profiles.count)"
-    if profiles.contains(where: { $0.name == name }) {
+    let name = parts.count == 2 ? Self.trimmed(parts[0]) : "profile\(earlier.count + profiles.count)"
+    if earlier.contains(name) || profiles.contains(where: { $0.name == name }) {
       problems.add("APUS-C-0013", "two profiles are called '\(name)'", place: place)
     }
     origins = [:]
@@ -56,9 +90,7 @@ struct ProfileArguments {
       } else if sizes.min.count == 1 {
         add(Profile.Range(symbol: sizes.name, sizes, axis: 0), "'\(sizes.name)'", to: &ranges, place)
       } else {
-        problems.add(
-          "APUS-C-0011", "the model has no input '\(sizes.name)'", place: place,
-          hint: Spelling.hint(for: sizes.name, in: inputs.map(\.name)))
+        reportInput(sizes.name, place)
       }
     }
     if ranges.isEmpty, parts.last.map({ Self.trimmed($0).isEmpty }) ?? true {
@@ -70,7 +102,7 @@ struct ProfileArguments {
 
   /// Takes the range of each axis of an input for the symbol that the axis is.
   private mutating func add(
-    _ sizes: Sizes, of input: (name: String, type: ValueType), to ranges: inout [Profile.Range], _ place: String
+    _ sizes: ProfileSizes, of input: (name: String, type: ValueType), to ranges: inout [Profile.Range], _ place: String
   ) {
     let shape = input.type.tensor?.shape ?? []
     if fixed.contains(input.name) {
@@ -127,14 +159,6 @@ struct ProfileArguments {
     ranges.append(range)
   }
 
-  /// A name with the sizes of each axis; one axis for a symbol.
-  fileprivate struct Sizes {
-    let name: String
-    let min: [Int]
-    let opt: [Int]?
-    let max: [Int]
-  }
-
   private static func trimmed(_ text: Substring) -> String {
     var text = text
     while text.first?.isWhitespace == true { text.removeFirst() }
@@ -142,7 +166,7 @@ struct ProfileArguments {
     return String(text)
   }
 
-  private static func sizes(_ item: Substring) -> Sizes? {
+  private static func sizes(_ item: Substring) -> ProfileSizes? {
     guard let split = item.lastIndex(of: "=") else { return nil }
     let name = trimmed(item[..<split])
     let tuned = trimmed(item[item.index(after: split)...]).split(separator: "@", omittingEmptySubsequences: false)
@@ -152,9 +176,9 @@ struct ProfileArguments {
     else {
       return nil
     }
-    if tuned.count == 1 { return Sizes(name: name, min: min, opt: nil, max: max) }
+    if tuned.count == 1 { return ProfileSizes(name: name, min: min, opt: nil, max: max) }
     guard let opt = shape(tuned[1]), opt.count == min.count else { return nil }
-    return Sizes(name: name, min: min, opt: opt, max: max)
+    return ProfileSizes(name: name, min: min, opt: opt, max: max)
   }
 
   private static func shape(_ text: Substring) -> [Int]? {
@@ -164,8 +188,16 @@ struct ProfileArguments {
   }
 }
 
+/// A symbol or input with its sizes in a profile, for each axis; one axis for a symbol.
+struct ProfileSizes {
+  let name: String
+  let min: [Int]
+  let opt: [Int]?
+  let max: [Int]
+}
+
 extension Profile.Range {
-  fileprivate init(symbol: String, _ sizes: ProfileArguments.Sizes, axis: Int) {
+  fileprivate init(symbol: String, _ sizes: ProfileSizes, axis: Int) {
     self.init(symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis])
   }
 }

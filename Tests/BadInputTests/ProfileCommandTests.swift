@@ -1,0 +1,69 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Commands about profiles: adding one to an engine, and writing down shapes.
+@Suite struct ProfileCommandTests {
+  @Test func anEngineIsExtendedInPlace() throws {
+    let place = try Workplace()
+    try place.build(ONNXModel.product, "good")
+    let before = try place.read("good.apus")
+    let added = try place.apus([
+      "build", "good.onnx", "--from", "good.apus", "--add-profile", "decode: n=1", "--add-profile", "x=2x4..9x4@4x4",
+      "-o", "good.apus",
+    ])
+    #expect(added.status == 0 && added.output.contains("3 profiles"), "\(added.errors)")
+    let run = try place.apus(["run", "good.apus", "--profile", "decode", "--json"])
+    #expect(run.status == 0 && run.output.contains("\"profile\": \"decode\""), "\(run.errors)")
+    let inspected = try place.apus(["inspect", "good.apus"])
+    #expect(inspected.output.contains("profile2: n=2..9@4"), "\(inspected.output)")
+    #expect(try place.read("good.apus") != before)
+  }
+
+  @Test func whatCannotBeAddedLeavesTheEngine() throws {
+    let place = try Workplace()
+    try place.build(ONNXModel.product, "good")
+    try place.build(ONNXModel.image, "other")
+    let before = try place.read("good.apus")
+    try place.refuses(
+      "build", "good.onnx", "--from", "good.apus", "--add-profile", "default: n=1", "-o", "good.apus",
+      saying: ["APUS-C-0013", "'default'"])
+    try place.refuses(
+      "build", "other.onnx", "--from", "good.apus", "--add-profile", "a: n=1", "-o", "good.apus",
+      saying: ["APUS-B-0040", "content"])
+    try place.refuses(
+      "build", "good.onnx", "--from", "good.apus", "--add-profile", "a: n=1", "--target", "x86-64-v2", "-o",
+      "good.apus", saying: ["APUS-B-0041", "x86-64-v2"])
+    try place.refuses("build", "good.onnx", "--add-profile", "a: n=1", saying: ["APUS-C-0026", "--from"])
+    try place.refuses("build", "good.onnx", "--from", "good.apus", saying: ["APUS-C-0026", "--add-profile"])
+    try place.refuses(
+      "build", "good.onnx", "--from", "good.apus", "--add-profile", "a: n=1", "--profile", "b: n=2",
+      saying: ["APUS-C-0026", "stay as they are"])
+    try place.refuses(
+      "build", "good.onnx", "--from", "nowhere.apus", "--add-profile", "a: n=1", saying: ["APUS-E-0001"])
+    #expect(try place.read("good.apus") == before)
+  }
+
+  @Test func shapesAreRecorded() throws {
+    let place = try Workplace()
+    try place.build(ONNXModel.product, "good")
+    for rows in [3, 3, 17] {
+      let run = try place.apus(["run", "good.apus", "--shape", "x=\(rows)x4", "--record-shapes", "log.jsonl"])
+      #expect(run.status == 0, "\(run.errors)")
+    }
+    let bench = try place.apus([
+      "bench", "good.apus", "--shape", "x=5x4", "--duration", "0.01", "--warmup", "0", "--json", "--record-shapes",
+      "log.jsonl",
+    ])
+    #expect(bench.status == 0, "\(bench.errors)")
+    let lines = String(decoding: try place.read("log.jsonl"), as: UTF8.self).split(separator: "\n").map(String.init)
+    #expect(Array(lines.prefix(3)) == [3, 3, 17].map { #"{"shapes": {"x": [\#($0), 4]}, "count": 1}"# })
+    let report = try JSONSerialization.jsonObject(with: Data(bench.output.utf8)) as? [String: Any]
+    let runs = try #require(report?["runs"] as? Int)
+    #expect(lines.last ?? "" == #"{"shapes": {"x": [5, 4]}, "count": \#(runs)}"#)
+    try place.refuses(
+      "run", "good.apus", "--shape", "x=1x4", "--record-shapes", "nowhere/log.jsonl", saying: ["APUS-C-0020"])
+    try place.refuses(
+      "bench", "good.apus", "--switch", "0,0", "--record-shapes", "log.jsonl", saying: ["APUS-C-0026"])
+  }
+}
