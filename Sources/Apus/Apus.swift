@@ -51,16 +51,17 @@ package func build(
 /// - Parameters:
 ///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
 ///   - profiles: ranges of sizes, each with kernels of its own; none for one plan that takes every size.
+///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
 ///   - target: `native`, or an instruction-set level such as `x86-64-v3`.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each profile.
 public func buildPlans(
-  contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], target: String = "native",
-  warn: (Diagnostic) -> Void = { _ in }
+  contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], breaks: [String] = [],
+  target: String = "native", warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let model = try importModel(url.path, shapes: shapes)
-  let result = try build(model, target: target, options: BuildOptions(profiles: profiles))
+  let result = try build(model, target: target, options: BuildOptions(profiles: profiles, breaks: breaks))
   result.warnings.forEach(warn)
   return result.plans
 }
@@ -89,19 +90,20 @@ public func buildPlans(
 /// - Parameters:
 ///   - inputs: declarations; inputs of the model left out keep their symbols.
 ///   - profileNames: names of the profiles by position.
+///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``BuildError`` with every mistake of the declarations, `APUS-B-0026` when the model has an input of another
 ///   element type; ``ImportError`` or ``BuildError`` of the model.
 /// - Returns: a plan for each profile.
 public func buildPlans(
-  contentsOf url: URL, inputs: [Input], profileNames: [String] = [], target: String = "native",
-  warn: (Diagnostic) -> Void = { _ in }
+  contentsOf url: URL, inputs: [Input], profileNames: [String] = [], breaks: [String] = [],
+  target: String = "native", warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
     url.path, ImportOptions(shapes: set.shapes, catalogue: .standard))
   try checkTypes(inputs, of: model)
-  let result = try build(model, target: target, options: BuildOptions(profiles: set.profiles))
+  let result = try build(model, target: target, options: BuildOptions(profiles: set.profiles, breaks: breaks))
   result.warnings.forEach(warn)
   return result.plans
 }

@@ -59,6 +59,13 @@ struct BuildCommand: ParsableCommand {
     help: ArgumentHelp("The engine, of the same model, to add profiles to.", valueName: "ENGINE"), completion: .file())
   var from: String?
 
+  @Option(
+    help: ArgumentHelp("Cut the model after this node into pieces compiled one by one; repeatable.", valueName: "NODE"))
+  var breakAt: [String] = []
+
+  @Flag(help: "Cut the model where only the host can compute a node.")
+  var breakAtHost = false
+
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
   var jobs: Int?
 
@@ -83,7 +90,9 @@ struct BuildCommand: ParsableCommand {
     let profiles = try ProfileArguments.parse(
       request.profiles, option: from == nil ? "--profile" : "--add-profile", symbols: model.symbols,
       inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys))
-    let options = BuildOptions(profiles: profiles, earlier: earlier) { progress.update($0.rawValue, $1, of: $2) }
+    let options = BuildOptions(
+      profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost
+    ) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: request.backend, target: target, jobs: jobs, options: options)
     progress.update("write", 0, of: 0)
@@ -176,13 +185,14 @@ struct BuildCommand: ParsableCommand {
           ("target", .string(plan.fingerprint.target)), ("constant_bytes", .int(plan.constants.byteCount)),
           ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
           ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-          ("profiles", .strings(plans.map(\.profile.name))), ("warnings", .array(result.warnings.map(JSON.diagnostic))),
+          ("profiles", .strings(plans.map(\.profile.name))), ("pieces", .int(plan.pieces.count)),
+          ("warnings", .array(result.warnings.map(JSON.diagnostic))),
         ]))
       return
     }
     print(
       """
-      \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(steps) steps, \(plan.functions.count) kernels for \
+      \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(plan.pieces.isEmpty ? "" : "\(plan.pieces.count) pieces, ")\(steps) steps, \(plan.functions.count) kernels for \
       \(plan.fingerprint.backend) \(plan.fingerprint.target), in \(Units.fixed(seconds, 1)) s
       """)
   }

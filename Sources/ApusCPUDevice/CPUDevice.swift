@@ -26,6 +26,7 @@ public final class CPUDevice: Device {
 
   /// Number of threads that compute, the calling one included.
   public var threadCount: Int { pool.threadCount }
+  public var scratchCount: Int { pool.threadCount }
 
   public func check(_ fingerprint: Fingerprint) throws(EngineFileError) {
     if fingerprint.backend != "cpu" {
@@ -77,8 +78,6 @@ final class CPUStream: DeviceStream {
   private let pool: ThreadPool
 
   init(pool: ThreadPool) { self.pool = pool }
-
-  var scratchCount: Int { pool.threadCount }
 
   func launch(_ launch: DeviceLaunch) { pool.run(launch) }
 

@@ -75,8 +75,10 @@ package struct CCompiler: Sendable {
     var running: [(pid: pid_t, index: Int, log: String)] = []
     var done = 0
     var failures: [Diagnostic] = []
+    // Builds at the same time, in this process or others, may compile the same source.
+    let mark = "\(getpid()).\(UInt64.random(in: 0 ... .max))"
     func finish(_ job: (pid: pid_t, index: Int, log: String)) {
-      let temporary = "\(paths[job.index]).\(getpid()).o"
+      let temporary = "\(paths[job.index]).\(mark).o"
       if waitFor(job.pid), rename(temporary, paths[job.index]) == 0 {
         unlink(job.log)
       } else {
@@ -94,16 +96,16 @@ package struct CCompiler: Sendable {
         continue
       }
       if running.count >= jobs { finish(running.removeFirst()) }
-      let source = "\(path).\(getpid()).c"
-      let log = "\(path).\(getpid()).log"
+      let source = "\(path).\(mark).c"
+      let log = "\(path).\(mark).log"
       do { try AtomicFile.write(Array(sources[index].utf8), to: source) } catch {
         throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_CACHE names another folder.")
       }
-      let pid = try spawn([self.path] + flags + ["-c", source, "-o", "\(path).\(getpid()).o"], log: log)
+      let pid = try spawn([self.path] + flags + ["-c", source, "-o", "\(path).\(mark).o"], log: log)
       running.append((pid, index, log))
     }
     for job in running { finish(job) }
-    if failures.isEmpty { for path in paths { unlink("\(path).\(getpid()).c") } }
+    if failures.isEmpty { for path in paths { unlink("\(path).\(mark).c") } }
     if !failures.isEmpty { throw BuildError(problems: failures) }
   }
 
@@ -116,11 +118,11 @@ package struct CCompiler: Sendable {
     }
     let unique = Array(Set(objects)).sorted()
     let pid = try spawn([path, "-shared", "-o", output] + unique + ["-lm"], log: log)
-    guard waitFor(pid) else { throw BuildError("APUS-B-0014", "linking the kernels failed: \(Self.head(of: log))") }
+    guard waitFor(pid) else { throw BuildError("APUS-B-0016", "linking the kernels failed: \(Self.head(of: log))") }
     do {
       let file = try MappedFile(path: output)
       return Array(file.bytes)
-    } catch { throw BuildError("APUS-B-0014", "\(error)") }
+    } catch { throw BuildError("APUS-B-0016", "\(error)") }
   }
 
   private func makeFolder(_ path: String) throws(BuildError) {

@@ -23,6 +23,8 @@ package struct CPUCodeTarget: Target {
     Fingerprint(backend: "cpu", target: cpu.name, features: cpu.features)
   }
 
+  package let hostIsElsewhere = false
+
   package func loops(_ kernel: Kernel) -> KernelCode {
     var emitter = LoopEmitter(kernel)
     let emitted = emitter.function()

@@ -11,16 +11,23 @@ package struct BuildOptions: Sendable {
   package var profiles: [Profile]
   /// Plans of an engine that plans for the profiles are added to.
   package var earlier: [Plan]
+  /// Names of nodes after which the model is cut into pieces.
+  package var breaks: [String]
+  /// Whether what only the host can compute is cut out, also where the target does not ask for it.
+  package var breaksAtHost: Bool
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
+    breaks: [String] = [], breaksAtHost: Bool = false,
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
     self.fuses = fuses
     self.profiles = profiles
     self.earlier = earlier
+    self.breaks = breaks
+    self.breaksAtHost = breaksAtHost
     self.progress = progress
   }
 }
@@ -63,8 +70,11 @@ package enum Builder {
       plan.modelHash = modelHash
       plan.profile = profile
       let done = plans.count * options.passes.count
-      try lower(graph, into: &plan, &shared, &log, target, options) { index in
-        options.progress(.optimise, done + index, profiles.count * options.passes.count)
+      func progress(_ pass: Int) { options.progress(.optimise, done + pass, profiles.count * options.passes.count) }
+      if let parts = try parts(of: graph, target, options) {
+        try lower(graph, parts, into: &plan, &shared, &log, target, options, progress: progress)
+      } else {
+        try lower(graph, into: &plan, &shared, &log, target, options, progress: progress)
       }
       plans.append(plan)
     }
@@ -77,9 +87,7 @@ package enum Builder {
     let constants = shared.constants.section()
     plans = options.earlier + plans
     for index in plans.indices {
-      plans[index].functions = shared.functions
-      plans[index].images = images
-      plans[index].constants = constants
+      plans[index].share(functions: shared.functions, images: images, constants: constants)
     }
     return BuildResult(plans: plans, log: log, warnings: warnings)
   }
@@ -149,23 +157,79 @@ package enum Builder {
     options.progress(.lower, 0, 1)
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)
+    placeInputs(graph, &builder)
+    let control = ControlLowering(target: target, fuses: options.fuses)
+    var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log)
+    try fuser.run(into: &builder)
+    log = fuser.log
+    finish(&plan, graph, &builder, &shared)
+    plan.shapeSymbols = shapeSymbols(graph, except: builder.runSymbols)
+  }
+
+  /// Takes over what a builder has collected.
+  private static func finish(
+    _ plan: inout Plan, _ graph: Graph, _ builder: inout StepBuilder, _ shared: inout SharedParts
+  ) {
+    plan.outputs = placeOutputs(graph, &builder)
+    plan.inputs = graph.inputs.map { Binding(name: graph[$0].name, type: graph.type($0), slot: builder.slot($0)) }
+    plan.runSymbols = runSymbolList(graph)
+    plan.slots = builder.slots
+    plan.steps = builder.steps
+    plan.assignLifetimes()
+    shared = builder.shared
+  }
+
+  // MARK: Pieces
+
+  /// The parts that the graph is to be cut into; nil when it stays whole.
+  private static func parts(
+    of graph: Graph, _ target: any Target, _ options: BuildOptions
+  ) throws(BuildError) -> [GraphCut.Part]? {
+    let cutsHost = options.breaksAtHost || target.hostIsElsewhere
+    if options.breaks.isEmpty, !cutsHost { return nil }
+    let parts = try GraphCut.parts(of: graph, after: options.breaks) { cutsHost && target.leavesToHost($0, in: graph) }
+    return parts.count > 1 ? parts : nil
+  }
+
+  /// Compiles each part by itself and makes a plan that runs them.
+  private static func lower(
+    _ graph: Graph, _ parts: [GraphCut.Part], into plan: inout Plan, _ shared: inout SharedParts,
+    _ log: inout FusionLog,
+    _ target: any Target, _ options: BuildOptions, progress: (Int) -> Void
+  ) throws(BuildError) {
+    var inner: [Plan] = []
+    for (index, part) in parts.enumerated() {
+      var piece = Plan(name: "piece \(index)", fingerprint: target.fingerprint)
+      piece.profile = plan.profile
+      try lower(part.graph, into: &piece, &shared, &log, target, options, progress: progress)
+      // Sizes inside a piece may use symbols that none of its inputs shows.
+      let bound = Set(piece.runSymbols.map(\.name))
+      piece.shapeSymbols = GraphText.symbols(of: part.graph).filter { !bound.contains($0.name) }
+      inner.append(piece)
+    }
+    var builder = StepBuilder(graph, sharing: shared)
+    builder.runSymbols = runSymbols(graph)
+    placeInputs(graph, &builder)
+    for (part, piece) in zip(parts, inner) {
+      let steps = piece.steps.filter { $0.work.symbols.allSatisfy { !builder.isRunSymbol($0) } }
+      let call = Piece(
+        plan: piece, inputs: part.graph.inputs.map { builder.slot($0) },
+        outputs: part.graph.outputs.map { builder.allocate($0) }, boundSymbols: part.boundSymbols)
+      builder.add(
+        Step(
+          .piece(call), name: piece.name, tactic: "piece", work: Dim.sum(steps.map(\.work)),
+          traffic: Dim.sum(steps.filter { $0.traffic.symbols.allSatisfy { !builder.isRunSymbol($0) } }.map(\.traffic))))
+    }
+    finish(&plan, graph, &builder, &shared)
+    plan.shapeSymbols = shapeSymbols(graph, except: builder.runSymbols)
+  }
+
+  private static func placeInputs(_ graph: Graph, _ builder: inout StepBuilder) {
     for (index, input) in graph.inputs.enumerated() {
       let isObject = graph.type(input).tensor.map { $0.dtype == .string } ?? true
       let slot = builder.addSlot(graph[input].name, graph.type(input), isObject ? .object : .input(index))
       builder.place(input, in: slot)
     }
-    let control = ControlLowering(target: target, fuses: options.fuses)
-    var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log)
-    try fuser.run(into: &builder)
-    plan.outputs = placeOutputs(graph, &builder)
-    plan.inputs = graph.inputs.map { Binding(name: graph[$0].name, type: graph.type($0), slot: builder.slot($0)) }
-    plan.runSymbols = runSymbolList(graph)
-    plan.shapeSymbols = shapeSymbols(graph, except: builder.runSymbols)
-    plan.slots = builder.slots
-    plan.steps = builder.steps
-    plan.assignLifetimes()
-    shared = builder.shared
-    log = fuser.log
   }
 
   package static let dumpKnob = Knob(
@@ -176,7 +240,7 @@ package enum Builder {
     if folder.isEmpty { return }
     for plan in plans {
       let start = plans.count == 1 ? "" : "\(fileName(plan.profile.name))-"
-      for (number, step) in plan.steps.enumerated() {
+      for (number, step) in allSteps(plan.steps).enumerated() {
         guard case .launch(let launch) = step.action, let source = shared.source(of: launch.function) else { continue }
         let path = "\(folder)/\(start)\(number)-\(fileName(step.name)).c"
         do { try AtomicFile.write(Array(source.utf8), to: path) } catch {
@@ -184,6 +248,11 @@ package enum Builder {
         }
       }
     }
+  }
+
+  /// Steps in order of listing, each followed by those it holds.
+  private static func allSteps(_ steps: [Step]) -> [Step] {
+    steps.flatMap { [$0] + $0.action.nested.flatMap(allSteps) }
   }
 
   private static func fileName(_ name: String) -> String {

@@ -27,11 +27,30 @@ package protocol Target: Sendable {
   /// Templates in order of preference; the loop generator computes what none accepts.
   var templates: [any KernelTemplate] { get }
 
+  /// Whether what only the host can compute runs elsewhere than the rest, so that a model is cut there.
+  var hostIsElsewhere: Bool { get }
+
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
   /// Compiles sources, in which `KERNEL_NAME` has been replaced, to one image.
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage
+}
+
+extension Target {
+  /// Whether neither a template nor generated loops can compute a node, so that the host does.
+  func leavesToHost(_ node: Node, in graph: Graph) -> Bool {
+    if node.op.isView || !node.op.bodies.isEmpty || !node.op.boundSymbols.isEmpty && node.outputs.isEmpty {
+      return false
+    }
+    if templates.contains(where: { $0.refusal(node, in: graph) == nil }) { return false }
+    let results = node.outputs.compactMap { graph.type($0).tensor }
+    let operands = node.inputs.compactMap { graph.type($0).tensor }
+    guard results.count == node.outputs.count, operands.count == node.inputs.count,
+      !(results + operands).contains(where: { $0.dtype == .string })
+    else { return true }
+    return node.op.lower(operands.map { Operand(argument: 0, $0) }, results) == nil
+  }
 }
 
 /// A hand-written way to compute an anchor operation with an element-wise epilogue.

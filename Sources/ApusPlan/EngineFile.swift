@@ -157,8 +157,7 @@ extension EngineFile {
       constants = ConstantSection(storage: storage, byteCount: content.count)
     }
     for index in plans.indices {
-      plans[index].images = images
-      plans[index].constants = constants
+      plans[index].share(functions: plans[index].functions, images: images, constants: constants)
     }
     try Plan.validate(plans)
     return plans

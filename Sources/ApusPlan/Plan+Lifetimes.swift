@@ -47,6 +47,9 @@ private struct SlotUses {
         visit(then)
         visit(otherwise)
       case .loop(let loop): visit(loop, number)
+      case .piece(let piece):
+        for slot in piece.inputs + piece.outputs { touch(slot, at: number) }
+        nextStep += piece.plan.stepCount
       }
     }
   }

@@ -35,6 +35,8 @@ extension Plan {
 }
 
 extension Binding {
+  fileprivate var holdsBytes: Bool { type.tensor.map { $0.dtype != .string } ?? false }
+
   fileprivate func hasForm(of other: Binding) -> Bool { name == other.name && type.hasForm(of: other.type) }
 }
 
@@ -43,14 +45,16 @@ private struct PlanValidator {
   static let depthLimit = 64
 
   let plan: Plan
+  let isPiece: Bool
   var problems: [Diagnostic] = []
   private var shapeSymbols: Set<String> = []
   private var runSymbols: Set<String> = []
   private let stepCount: Int
   private var symbolsOf: [Dim: Bool] = [:]
 
-  init(plan: Plan) {
+  init(plan: Plan, isPiece: Bool = false) {
     self.plan = plan
+    self.isPiece = isPiece
     stepCount = plan.stepCount
   }
 
@@ -284,6 +288,7 @@ private struct PlanValidator {
       check(then, "\(place): then", depth: depth + 1)
       check(otherwise, "\(place): else", depth: depth + 1)
     case .loop(let loop): check(loop, place, depth: depth)
+    case .piece(let piece): check(piece, place, depth: depth)
     }
   }
 
@@ -305,6 +310,35 @@ private struct PlanValidator {
       || plan.slots[from].type.tensor?.dtype != plan.slots[to].type.tensor?.dtype
     {
       report(place, "\(plan.slots[from].type) cannot be copied to \(plan.slots[to].type)")
+    }
+  }
+
+  /// Pieces are not nested; their symbols are those of the plan around them, and their inputs and outputs have the sizes
+  /// of the slots they name.
+  private mutating func check(_ piece: Piece, _ place: String, depth: Int) {
+    if isPiece || depth > 0 { return report(place, "a piece is inside of another, or of a loop or branch") }
+    var inner = PlanValidator(plan: piece.plan, isPiece: true)
+    inner.run()
+    problems += EngineFileError(problems: inner.problems).at(place).problems
+    for symbol in piece.plan.shapeSymbols where !shapeSymbols.union(runSymbols).contains(symbol.name) {
+      report(place, "its symbol '\(symbol.name)' is not declared around it")
+    }
+    for name in piece.boundSymbols {
+      symbol(name, place)
+      if !piece.plan.runSymbols.contains(where: { $0.name == name }) { report(place, "it does not set '\(name)'") }
+    }
+    for (slots, bindings) in [(piece.inputs, piece.plan.inputs), (piece.outputs, piece.plan.outputs)] {
+      if slots.count != bindings.count {
+        report(place, "\(slots.count) slots are given for \(bindings.count) inputs or outputs")
+      }
+      for (slot, binding) in zip(slots, bindings) {
+        if !plan.slots.indices.contains(slot) {
+          report(place, "slot \(slot) is out of range: there are \(plan.slots.count)")
+        } else if !binding.type.hasForm(of: plan.slots[slot].type) || binding.holdsBytes == plan.slots[slot].holdsObject
+        {
+          report(place, "'\(binding.name)' is \(binding.type) inside and \(plan.slots[slot].type) outside")
+        }
+      }
     }
   }
 

@@ -111,6 +111,8 @@ public struct Step: Sendable {
     /// Runs one of two step lists, by the bool scalar in a slot.
     case branch(condition: Int, then: [Step], else: [Step])
     case loop(Loop)
+    /// Runs a part of the model that was compiled by itself.
+    case piece(Piece)
   }
 
   public var action: Action
@@ -182,6 +184,26 @@ public struct HostCall: Sendable {
   public init(operation: String, attributes: String, inputs: [Int], outputs: [Int], boundSymbols: [String]) {
     self.operation = operation
     self.attributes = attributes
+    self.inputs = inputs
+    self.outputs = outputs
+    self.boundSymbols = boundSymbols
+  }
+}
+
+/// A part of a model that was cut out and compiled by itself, with the slots it reads and writes.
+///
+/// Its plan has inputs, outputs, slots and an arena of its own. Its symbols are those of the plan around it with the same
+/// names, so that what is known of an intermediate's size (`16*seq`, `512 - seq`) holds on both sides of a cut.
+public struct Piece: Sendable {
+  public var plan: Plan
+  /// Slots of the plan around it, in the order of the piece's inputs and outputs.
+  public var inputs: [Int]
+  public var outputs: [Int]
+  /// Symbols that the piece sets while running and that later pieces read.
+  public var boundSymbols: [String]
+
+  public init(plan: Plan, inputs: [Int], outputs: [Int], boundSymbols: [String]) {
+    self.plan = plan
     self.inputs = inputs
     self.outputs = outputs
     self.boundSymbols = boundSymbols

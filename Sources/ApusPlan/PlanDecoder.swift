@@ -10,6 +10,8 @@ struct PlanDecoder {
   private var reader: ByteReader
   private var symbols: [Symbol] = []
   private var dims: [Dim] = []
+  /// What the plans of the engine have in common.
+  private var shared: Plan
 
   static func fingerprint(_ reader: consuming ByteReader) throws(EngineFileError) -> Fingerprint {
     let format = try reader.int()
@@ -22,44 +24,50 @@ struct PlanDecoder {
   }
 
   static func plans(_ reader: ByteReader, fingerprint: Fingerprint) throws(EngineFileError) -> [Plan] {
-    var decoder = PlanDecoder(reader: reader)
+    var decoder = PlanDecoder(reader: reader, fingerprint: fingerprint)
     try decoder.readSymbols()
     try decoder.readDims()
-    let shared = try decoder.shared(fingerprint)
-    let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan(shared) }
+    try decoder.readShared()
+    let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan() }
     if plans.isEmpty { throw decoder.reader.malformed("the engine has no plan") }
     try decoder.reader.finish()
     return plans
   }
 
-  private init(reader: ByteReader) { self.reader = reader }
-
-  private mutating func shared(_ fingerprint: Fingerprint) throws(EngineFileError) -> Plan {
-    var plan = Plan(name: try reader.text(), fingerprint: fingerprint)
-    plan.modelHash = try reader.text()
-    for _ in 0..<(try reader.count(minimumSize: 8)) {
-      let key = try reader.text()
-      plan.metadata[key] = try reader.text()
-    }
-    plan.functions = try list(8) { decoder throws(EngineFileError) in
-      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
-    }
-    return plan
+  private init(reader: ByteReader, fingerprint: Fingerprint) {
+    self.reader = reader
+    shared = Plan(name: "", fingerprint: fingerprint)
   }
 
-  private mutating func plan(_ shared: Plan) throws(EngineFileError) -> Plan {
+  private mutating func readShared() throws(EngineFileError) {
+    shared.name = try reader.text()
+    shared.modelHash = try reader.text()
+    for _ in 0..<(try reader.count(minimumSize: 8)) {
+      let key = try reader.text()
+      shared.metadata[key] = try reader.text()
+    }
+    shared.functions = try list(8) { decoder throws(EngineFileError) in
+      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
+    }
+  }
+
+  private mutating func plan() throws(EngineFileError) -> Plan {
     var plan = shared
     plan.profile = try profile()
     plan.timings = try list(16) { decoder throws(EngineFileError) in
       Timing(work: try decoder.reader.int(), seconds: Double(bitPattern: try decoder.reader.read(UInt64.self)))
     }
+    try readContent(of: &plan, depth: 0)
+    return plan
+  }
+
+  private mutating func readContent(of plan: inout Plan, depth: Int) throws(EngineFileError) {
     plan.shapeSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.runSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.inputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
     plan.outputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
     plan.slots = try list(22) { decoder throws(EngineFileError) in try decoder.slot() }
-    plan.steps = try steps(depth: 0)
-    return plan
+    plan.steps = try steps(depth: depth)
   }
 
   private mutating func list<Element>(
@@ -249,8 +257,18 @@ struct PlanDecoder {
         try list(8) { decoder throws(EngineFileError) in
           Definition(symbol: try decoder.reader.text(), size: try decoder.dim())
         })
+    case 7: return .piece(try piece(depth: depth + 1))
     case let other: throw reader.malformed("unknown kind of step \(other)")
     }
+  }
+
+  private mutating func piece(depth: Int) throws(EngineFileError) -> Piece {
+    let (inputs, outputs) = (try slotIndices(), try slotIndices())
+    let symbols = try reader.texts()
+    var plan = shared
+    plan.name = try reader.text()
+    try readContent(of: &plan, depth: depth)
+    return Piece(plan: plan, inputs: inputs, outputs: outputs, boundSymbols: symbols)
   }
 
   private mutating func loop(depth: Int) throws(EngineFileError) -> Loop {

@@ -54,6 +54,10 @@ struct PlanEncoder {
       encoder.body.append(timing.work)
       encoder.body.append(timing.seconds.bitPattern)
     }
+    writeContent(plan)
+  }
+
+  private mutating func writeContent(_ plan: Plan) {
     list(plan.shapeSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.runSymbols) { $0.body.append(count: $0.index(of: $1)) }
     list(plan.inputs) { $0.write($1) }
@@ -231,6 +235,13 @@ struct PlanEncoder {
     case .loop(let loop):
       body.append(UInt8(5))
       write(loop)
+    case .piece(let piece):
+      body.append(UInt8(7))
+      slots(piece.inputs)
+      slots(piece.outputs)
+      body.append(piece.boundSymbols)
+      body.append(piece.plan.name)
+      writeContent(piece.plan)
     }
   }
 

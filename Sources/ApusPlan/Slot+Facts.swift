@@ -30,6 +30,7 @@ extension Step.Action {
     switch self {
     case .branch(_, let then, let otherwise): [then, otherwise]
     case .loop(let loop): [loop.body]
+    case .piece(let piece): [piece.plan.steps]
     case .launch, .copy, .host, .bind, .define: []
     }
   }
@@ -43,6 +44,25 @@ extension Step {
 extension Plan {
   /// Number of steps including the nested ones.
   package var stepCount: Int { steps.reduce(0) { $0 + $1.stepCount } }
+}
+
+extension Plan {
+  /// The parts that were cut out, in the order in which they run.
+  public var pieces: [Piece] {
+    steps.compactMap { step in if case .piece(let piece) = step.action { piece } else { nil } }
+  }
+
+  /// Sets what all plans of an engine share, in the pieces too.
+  package mutating func share(functions: [KernelFunction], images: [KernelImage], constants: ConstantSection) {
+    self.functions = functions
+    self.images = images
+    self.constants = constants
+    for index in steps.indices {
+      guard case .piece(var piece) = steps[index].action else { continue }
+      piece.plan.share(functions: functions, images: images, constants: constants)
+      steps[index].action = .piece(piece)
+    }
+  }
 }
 
 extension ConstantSection {

@@ -19,6 +19,8 @@ final class BoundPlan {
   let scratch: UnsafeMutablePointer<Int>
   private(set) var arenaOffsets: [Int]
   private(set) var arena = ArenaPlan(offsets: [], byteCount: 0, lowerBound: 0, sum: 0)
+  /// What a run needs, its pieces included.
+  private(set) var need = WorkspaceNeed()
   /// Most scratch bytes that a thread needs in any launch whose sizes are known.
   private(set) var scratchByteCount = 0
   /// Arithmetic operations of a run, without the steps whose work only a run tells.
@@ -47,11 +49,32 @@ final class BoundPlan {
   /// Evaluates all sizes for the inputs' shapes and plans the arena.
   ///
   /// - Throws: ``RunError`` when shapes do not fit, or a size is negative or more than `memoryLimit`.
-  convenience init(_ program: Program, shapes: [[Int]], memoryLimit: Int) throws(RunError) {
+  convenience init(_ program: Program, shapes: [[Int]], memoryLimit: Int, ceiling: MemoryCeiling? = nil)
+    throws(RunError)
+  {
     self.init(unbound: program)
     try ShapeSolver.solve(program, shapes: shapes, into: values)
+    try plan(program, memoryLimit: memoryLimit, ceiling)
+  }
+
+  /// The same for a piece, whose shape symbols are given by what is around it.
+  convenience init(piece program: Program, symbols: [Int], memoryLimit: Int, ceiling: MemoryCeiling? = nil)
+    throws(RunError)
+  {
+    self.init(unbound: program)
+    for (node, symbol) in program.plan.shapeSymbols.enumerated() {
+      if symbols[node] < 0 || !symbol.range.contains(symbols[node]) {
+        throw RunError.badSymbol(symbol, symbols[node], place: "inputs")
+      }
+      values[node] = symbols[node]
+    }
+    program.dims.evaluate(into: values)
+    try plan(program, memoryLimit: memoryLimit, ceiling)
+  }
+
+  private func plan(_ program: Program, memoryLimit: Int, _ ceiling: MemoryCeiling?) throws(RunError) {
     try measure(program)
-    try planArena(program, memoryLimit: memoryLimit)
+    try planArena(program, memoryLimit: memoryLimit, ceiling)
     try checkViews(program)
     for launch in program.launches.indices where !program.launches[launch].isLate {
       try evaluate(launch, program)
@@ -64,6 +87,15 @@ final class BoundPlan {
       step = record.end
     }
     if scratchByteCount > memoryLimit { throw RunError.tooLarge(scratchByteCount, "scratch", limit: memoryLimit) }
+    need = WorkspaceNeed(arena: arena.byteCount, scratch: scratchByteCount)
+    for (index, piece) in program.pieces.enumerated() {
+      let symbols = piece.symbolNodes.map { values[$0] }
+      // Sizes that a run tells: the piece reserves its memory when it is reached.
+      if symbols.contains(DimProgram.unknown) { continue }
+      let inner = try BoundPlan(
+        piece: piece.program, symbols: symbols, memoryLimit: memoryLimit, ceiling: ceiling?.pieces[index])
+      need = need.union(WorkspaceNeed(pieceArena: inner.arena.byteCount, scratch: inner.scratchByteCount))
+    }
   }
 
   deinit {
@@ -94,7 +126,11 @@ final class BoundPlan {
     }
   }
 
-  private func planArena(_ program: Program, memoryLimit: Int) throws(RunError) {
+  /// Plans the arena for these sizes. Where that comes out larger than the plan for the largest sizes, which greedy
+  /// placement allows, the latter is used.
+  private func planArena(
+    _ program: Program, memoryLimit: Int, _ ceiling: MemoryCeiling?
+  ) throws(RunError) {
     var requests: [ArenaRequest] = []
     var owners: [Int] = []
     var sum = 0
@@ -107,6 +143,11 @@ final class BoundPlan {
     }
     if sum > Int.max / 4 { throw RunError.tooLarge(sum, "the arena", limit: memoryLimit) }
     arena = ArenaPlanner.plan(requests)
+    if let ceiling, ceiling.arena.byteCount < arena.byteCount {
+      arena = ceiling.arena
+      arenaOffsets = ceiling.offsets
+      return
+    }
     if arena.byteCount > memoryLimit { throw RunError.tooLarge(arena.byteCount, "the arena", limit: memoryLimit) }
     for (request, slot) in owners.enumerated() { arenaOffsets[slot] = arena.offsets[request] }
   }

@@ -17,16 +17,37 @@ final class ContextState {
   /// Room for the symbols of any profile while one is chosen.
   private let symbols: UnsafeMutablePointer<Int>
 
-  init(engine: Engine) throws(RunError) {
+  /// The profile that memory is reserved for, and what each needs, where the strategy asks for that.
+  private var reserved: Int?
+  private var ceilings: [MemoryCeiling?]
+
+  init(engine: Engine, memory: MemoryStrategy) throws(RunError) {
     self.engine = engine
     bindings = Bindings(plan: engine.plans[0])
     do { stream = try engine.device.makeStream() } catch { throw RunError(device: error) }
-    workspace = Workspace(device: engine.device, stream: stream)
+    workspace = Workspace(device: engine.device, strategy: memory)
+    ceilings = try Self.ceilings(engine, memory)
     states = [RunState?](repeating: nil, count: engine.plans.count)
     profilers = [LayerProfiler?](repeating: nil, count: engine.plans.count)
     let count = engine.variants.map { $0.program.dims.symbolCount }.max() ?? 0
     symbols = .allocate(capacity: max(count, 1))
     symbols.initialize(repeating: DimProgram.unknown, count: max(count, 1))
+    if memory == .static {
+      try workspace.allocateBlock(for: ceilings.reduce(WorkspaceNeed()) { $0.union($1?.need ?? WorkspaceNeed()) })
+    }
+  }
+
+  private static func ceilings(_ engine: Engine, _ memory: MemoryStrategy) throws(RunError) -> [MemoryCeiling?] {
+    var ceilings: [MemoryCeiling?] = []
+    for variant in engine.variants {
+      // The caller's memory may be for certain shapes only: sizes without limit are no problem then.
+      switch memory {
+      case .asNeeded: ceilings.append(nil)
+      case .userManaged: ceilings.append(try? MemoryCeiling(variant.program))
+      case .static, .onProfileChange: ceilings.append(try MemoryCeiling(variant.program))
+      }
+    }
+    return ceilings
   }
 
   deinit { symbols.deallocate() }
@@ -37,6 +58,11 @@ final class ContextState {
     let index = try select(selection ?? ProfileSelection.pinned(for: engine) ?? .index(0))
     let state = try state(index)
     state.profiler = profilers[index]
+    if workspace.strategy == .onProfileChange, reserved != index, let need = ceilings[index]?.need {
+      reserved = nil
+      try workspace.allocateBlock(for: need)
+      reserved = index
+    }
     try state.runAll()
     active = index
     shapeLog?.record(bindings)
@@ -51,7 +77,8 @@ final class ContextState {
 
   private func state(_ index: Int) throws(RunError) -> RunState {
     if let state = states[index] { return state }
-    let state = try RunState(engine: engine, profile: index, bindings, workspace, stream)
+    let state = try RunState(
+      engine: engine, engine.variants[index], bindings, workspace, stream, ceiling: ceilings[index])
     states[index] = state
     return state
   }

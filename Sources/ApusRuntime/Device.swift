@@ -12,6 +12,9 @@ public protocol Device: AnyObject, Sendable {
   /// Bytes of memory there are in all: no plan that needs more is bound.
   var memoryByteCount: Int { get }
 
+  /// Number of threads that a launch may use at once, each with its own scratch.
+  var scratchCount: Int { get }
+
   /// Refuses an engine whose code this device cannot run.
   ///
   /// - Throws: ``EngineFileError`` `APUS-E-0011` (backend), `APUS-E-0012` (target or features) with what is missing.
@@ -78,9 +81,6 @@ public struct DeviceLaunch {
 
 /// An ordered queue of launches and copies. Used by one thread at a time.
 public protocol DeviceStream: AnyObject {
-  /// Number of threads that a launch may use at once, each with its own scratch.
-  var scratchCount: Int { get }
-
   func launch(_ launch: DeviceLaunch)
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
   func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int)

@@ -23,6 +23,16 @@ public final class Engine: Sendable {
     let hostFunctions: [HostFunction]
     /// Text constants by slot.
     let objects: [Int: HostValue]
+    let pieces: [Variant]
+
+    init(_ program: Program, _ operations: (any HostOperations)?) throws(EngineFileError) {
+      self.program = program
+      hostFunctions = try Engine.hostFunctions(program, operations)
+      objects = try Engine.textConstants(program.plan)
+      var pieces: [Variant] = []
+      for piece in program.pieces { pieces.append(try Variant(piece.program, operations)) }
+      self.pieces = pieces
+    }
   }
 
   /// Checks the plans against this program and the device, loads its images and finds its functions.
@@ -38,13 +48,7 @@ public final class Engine: Sendable {
     profiles = plans.map(\.profile)
     self.device = device
     var variants: [Variant] = []
-    for plan in plans {
-      let program = Program(plan)
-      variants.append(
-        Variant(
-          program: program, hostFunctions: try Engine.hostFunctions(program, hostOperations),
-          objects: try Engine.textConstants(plan)))
-    }
+    for plan in plans { variants.append(try Variant(Program(plan), hostOperations)) }
     self.variants = variants
     do {
       placedConstants = try device.place(constants: plan.constants.bytes)
@@ -63,9 +67,11 @@ public final class Engine: Sendable {
 
   /// Makes a context: the memory and state of one run at a time.
   ///
-  /// - Throws: ``RunError`` when the device cannot make a queue.
-  public func makeContext() throws(RunError) -> ExecutionContext {
-    ExecutionContext(state: try ContextState(engine: self))
+  /// - Parameter memory: where working memory comes from.
+  /// - Throws: ``RunError`` when the device cannot make a queue, `APUS-R-0023` when memory is to be reserved for a profile
+  ///   that leaves sizes open.
+  public func makeContext(memory: MemoryStrategy = .asNeeded) throws(RunError) -> ExecutionContext {
+    ExecutionContext(state: try ContextState(engine: self, memory: memory))
   }
 
   /// What a run of the profile at `profile` with these input shapes needs, without allocating it.

@@ -113,6 +113,22 @@ public struct ExecutionContext: ~Copyable {
     try bindings.bind(output: try bindings.requireOutput(name), memory)
   }
 
+  /// Sets the working memory of a context whose strategy is ``MemoryStrategy/userManaged``; it must stay valid during runs
+  /// and be aligned to 64 bytes. Nil takes it away.
+  ///
+  /// - Throws: ``RunError`` `APUS-R-0022` when the context has another strategy, `APUS-R-0011` for bad alignment.
+  public func use(workspace memory: UnsafeMutableRawBufferPointer?) throws(RunError) {
+    guard state.workspace.strategy == .userManaged else {
+      throw RunError(
+        "APUS-R-0022", "the context provides its own memory", place: "the workspace",
+        hint: "Make the context with memory: .userManaged.")
+    }
+    if let base = memory?.baseAddress, Int(bitPattern: base) % WorkspaceNeed.alignment != 0 {
+      throw RunError.misaligned("the workspace", alignment: WorkspaceNeed.alignment)
+    }
+    state.workspace.use(memory)
+  }
+
   /// Lets go of an output's memory: later runs use memory of the context.
   public func unbind(output name: String) throws(RunError) {
     bindings.outputs[try bindings.requireOutput(name)].callerMemory = nil
@@ -146,7 +162,7 @@ public struct ExecutionContext: ~Copyable {
   /// Writes down the shapes of later runs that succeed; nil turns it off.
   public func record(to log: ShapeLog?) { state.shapeLog = log }
 
-  /// Bytes of the arena and scratch that the context holds now.
+  /// Bytes of memory that the context has allocated and holds now, results aside.
   public var heldByteCount: Int { state.heldByteCount }
 }
 

@@ -20,6 +20,13 @@ public struct MemoryForecast: Sendable, Hashable {
 }
 
 extension Plan {
+  /// Bytes of the arena that are enough for every shape of the profile; nil when it leaves sizes open.
+  public var largestArenaByteCount: Int? {
+    if (try? validate()) == nil { return nil }
+    guard let need = (try? MemoryCeiling(Program(self)))?.need else { return nil }
+    return saturatingAdd(need.arena, need.pieceArena)
+  }
+
   /// What a run with these input shapes needs, for an engine of any target; inputs without symbols may be left out.
   ///
   /// - Throws: ``RunError`` when a shape does not fit.
@@ -31,6 +38,11 @@ extension Plan {
 
 extension MemoryForecast {
   init(_ program: Program, shapes: [String: [Int]]) throws(RunError) {
+    self.init(program, try Self.bound(program, shapes: shapes))
+  }
+
+  /// The plan bound to shapes by name, without memory.
+  static func bound(_ program: Program, shapes: [String: [Int]]) throws(RunError) -> BoundPlan {
     let plan = program.plan
     var problems: [Diagnostic] = []
     var ordered: [[Int]] = []
@@ -48,18 +60,24 @@ extension MemoryForecast {
       }
     }
     if !problems.isEmpty { throw RunError(problems: problems) }
-    self.init(program, try BoundPlan(program, shapes: ordered, memoryLimit: .max / 4))
+    return try BoundPlan(program, shapes: ordered, memoryLimit: .max / 4)
   }
 
   private init(_ program: Program, _ bound: BoundPlan) {
     let plan = program.plan
-    arenaByteCount = bound.arena.byteCount
+    arenaByteCount = saturatingAdd(bound.arena.byteCount, bound.need.pieceArena)
     tensorByteCount = bound.arena.sum
     lowerBoundByteCount = bound.arena.lowerBound
-    scratchByteCount = bound.scratchByteCount
+    scratchByteCount = bound.need.scratch
     outputByteCount = program.outputs.reduce(0) { saturatingAdd($0, max(bound.byteCounts[$1.slot], 0)) }
     constantByteCount = plan.constants.byteCount
     imageByteCount = plan.images.reduce(0) { $0 + $1.bytes.count }
-    lateTensorCount = program.slots.count { $0.isLate && !$0.isObject }
+    lateTensorCount = program.lateTensorCount
+  }
+}
+
+extension Program {
+  var lateTensorCount: Int {
+    pieces.reduce(slots.count { $0.isLate && !$0.isObject }) { $0 + $1.program.lateTensorCount }
   }
 }

@@ -8,6 +8,7 @@ import Synchronization
 public final class NullDevice: Device {
   public let name = "null"
   public let memoryByteCount: Int
+  public let scratchCount = 1
   private let launches = Atomic<Int>(0)
 
   public init(memoryByteCount: Int = .max) { self.memoryByteCount = memoryByteCount }
@@ -41,7 +42,6 @@ private final class NullImage: DeviceImage {
 }
 
 private final class NullStream: DeviceStream {
-  let scratchCount = 1
   private let device: NullDevice
 
   init(device: NullDevice) { self.device = device }

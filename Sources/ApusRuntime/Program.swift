@@ -15,6 +15,7 @@ struct Program: Sendable {
   private(set) var binds: [BindRecord] = []
   private(set) var definitions: [DefineRecord] = []
   private(set) var loops: [LoopRecord] = []
+  private(set) var pieces: [PieceRecord] = []
   /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
   private(set) var launchSlots: [Int] = []
   private(set) var launchParameters: [Int] = []
@@ -69,7 +70,7 @@ struct SlotRecord: Sendable {
 }
 
 struct StepRecord: Sendable {
-  enum Kind: Sendable { case launch, copy, host, bind, define, branch, loop }
+  enum Kind: Sendable { case launch, copy, host, bind, define, branch, loop, piece }
   var kind: Kind
   /// Index into the table of its kind; the condition's slot for a branch.
   var index: Int
@@ -89,6 +90,7 @@ struct LaunchRecord: Sendable {
   var parameterCount: Int
   var blocks: Int
   var scratch: Int
+  var scratchBytes: Dim
   var isLate: Bool
   var step: Int
 }
@@ -116,6 +118,16 @@ struct LoopRecord: Sendable {
   var countNode: Int?
   /// Whether a `next` is another value's `current`, so that all must be read before any is written.
   var needsStaging: Bool
+}
+
+struct PieceRecord: Sendable {
+  var program: Program
+  var inputs: [Int]
+  var outputs: [Int]
+  /// For each of the piece's shape symbols the node that has its value.
+  var symbolNodes: [Int]
+  /// Nodes in the piece and around it of the symbols that the piece sets.
+  var bound: [(inner: Int, outer: Int)]
 }
 
 struct OutputRecord: Sendable {
@@ -202,6 +214,13 @@ extension Program {
       let record = record(loop)
       loops.append(record)
       for step in loop.body { add(step) }
+    case .piece(let piece):
+      steps[number].kind = .piece
+      steps[number].index = pieces.count
+      let record = record(piece)
+      pieces.append(record)
+      // The piece runs its steps by itself: here they only keep the numbering.
+      steps += [StepRecord](repeating: steps[number], count: record.program.steps.count)
     }
     steps[number].end = steps.count
   }
@@ -216,7 +235,7 @@ extension Program {
       LaunchRecord(
         function: launch.function, firstBuffer: launchSlots.count, bufferCount: launch.buffers.count,
         firstParameter: launchParameters.count, parameterCount: parameters.count, blocks: blocks, scratch: scratch,
-        isLate: isLate, step: step))
+        scratchBytes: launch.scratchBytes, isLate: isLate, step: step))
     launchSlots += launch.buffers
     launchParameters += parameters
   }
@@ -241,6 +260,17 @@ extension Program {
     return LoopRecord(
       loop: loop, tripNode: loop.tripDim.map { dims.add($0) },
       countNode: loop.countSymbol.flatMap { dims.node(ofSymbol: $0) }, needsStaging: needsStaging)
+  }
+
+  private func record(_ piece: Piece) -> PieceRecord {
+    let program = Program(piece.plan)
+    return PieceRecord(
+      program: program, inputs: piece.inputs, outputs: piece.outputs,
+      symbolNodes: piece.plan.shapeSymbols.compactMap { dims.node(ofSymbol: $0.name) },
+      bound: piece.boundSymbols.compactMap { name in
+        guard let inner = program.dims.node(ofSymbol: name), let outer = dims.node(ofSymbol: name) else { return nil }
+        return (inner, outer)
+      })
   }
 
   private mutating func axisRule(_ dim: Dim) -> AxisRule {

@@ -4,7 +4,8 @@ package import ApusPlan
 /// What can go wrong in a call. Codes: `0001` missing input, `0002` unknown name, `0003` element type, `0004` rank,
 /// `0005` size, `0006` sizes that contradict each other, `0007` range, `0008` profile, `0009` a size that nothing tells,
 /// `0010` memory, `0011` caller's memory, `0012` a size used before it is set, `0013` view, `0014` host call,
-/// `0015` size set while running, `0016` loop, `0017` copy, `0018` missing host value.
+/// `0015` size set while running, `0016` loop, `0017` copy, `0018` missing host value, `0022` workspace, `0023` sizes
+/// without limit.
 extension RunError {
   static func tooLarge(_ byteCount: Int, _ what: String, limit: Int) -> RunError {
     RunError(
@@ -21,6 +22,26 @@ extension RunError {
       "APUS-R-0012", "\(program.plan.slots[slot].type) has the sizes [\(sizes.joined(separator: ", "))]",
       place: "slot '\(program.plan.slots[slot].name)'",
       hint: unknown ? "A size is used before a step sets it." : "A size is negative for these input shapes.")
+  }
+
+  static func badSymbol(_ symbol: Symbol, _ value: Int, place: String) -> RunError {
+    RunError(
+      "APUS-R-0015",
+      "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
+      place: place)
+  }
+
+  static func smallWorkspace(found: Int?, needed: Int) -> RunError {
+    RunError(
+      "APUS-R-0022", "\(needed) bytes are needed, \(found.map { "\($0) are given" } ?? "none are given")",
+      place: "the workspace", hint: "Ask the engine's workspaceByteCount and set that much with use(workspace:).")
+  }
+
+  static func openSizes(_ names: [String], _ profile: Profile) -> RunError {
+    RunError(
+      "APUS-R-0023",
+      "there is no largest size of \(names.map { "'\($0)'" }.joined(separator: ", ")), so memory cannot be reserved for all",
+      place: "profile '\(profile.name)'", hint: "Give the profile a range, or reserve memory as needed.")
   }
 
   static func outsideView(

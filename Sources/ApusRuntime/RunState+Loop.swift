@@ -60,7 +60,7 @@ extension RunState {
       if program.slots[carried.next].isObject {
         objects.append(try object(in: carried.next))
       } else {
-        total = saturatingAdd(total, Workspace.stride(try memory(of: carried.next).count))
+        total = saturatingAdd(total, WorkspaceNeed.aligned(try memory(of: carried.next).count))
       }
     }
     let base = try workspace.reserveStaging(total).base
@@ -68,7 +68,7 @@ extension RunState {
     for carried in entry.loop.carried where !program.slots[carried.next].isObject {
       let source = try memory(of: carried.next)
       move(source, to: UnsafeMutableRawBufferPointer(start: base + offset, count: source.count))
-      offset += Workspace.stride(source.count)
+      offset += WorkspaceNeed.aligned(source.count)
     }
     offset = 0
     var nextObject = 0
@@ -82,7 +82,7 @@ extension RunState {
       let target = try memory(of: carried.current)
       try requireEqual(byteCount, target.count, slot: carried.current, step: step)
       move(UnsafeMutableRawBufferPointer(start: base + offset, count: byteCount), to: target)
-      offset += Workspace.stride(byteCount)
+      offset += WorkspaceNeed.aligned(byteCount)
     }
   }
 

@@ -7,10 +7,15 @@ extension RunState {
     detachOutputs()
     try prepare()
     profiler?.beginRun()
-    try run(from: 0, to: program.steps.count)
-    for output in bindings.outputs.indices { try finishOutput(output) }
+    try runSteps()
     do { try stream.synchronize() } catch { throw RunError(device: error) }
     profiler?.endRun()
+  }
+
+  /// Runs what is prepared.
+  func runSteps() throws(RunError) {
+    try run(from: 0, to: program.steps.count)
+    for output in bindings.outputs.indices { try finishOutput(output) }
   }
 
   func run(from first: Int, to end: Int) throws(RunError) {
@@ -21,7 +26,7 @@ extension RunState {
         let start = ContinuousClock.now
         try run(record, step)
         profiler.add(
-          ContinuousClock.now - start, step: step, work: bound.values[record.work],
+          ContinuousClock.now - start, step: firstStep + step, work: bound.values[record.work],
           traffic: bound.values[record.traffic])
       } else {
         try run(record, step)
@@ -46,6 +51,7 @@ extension RunState {
         try run(from: record.middle, to: record.end)
       }
     case .loop: try runLoop(record, step: step)
+    case .piece: try runPiece(record.index, step: step)
     }
   }
 
@@ -65,8 +71,8 @@ extension RunState {
       DeviceLaunch(
         function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
         parameters: bound.parameters + record.firstParameter, blocks: blocks,
-        scratch: scratchByteCount == 0 ? nil : workspace.scratch?.base,
-        scratchStride: Workspace.stride(scratchByteCount)))
+        scratch: scratchByteCount == 0 ? nil : workspace.scratch,
+        scratchStride: WorkspaceNeed.aligned(scratchByteCount)))
   }
 
   /// Copies a slot into another; a host value is assigned.
@@ -156,12 +162,7 @@ extension RunState {
   /// Sets a symbol that is known only while running; ``DimProgram/evaluateLate(into:)`` must follow.
   func set(_ node: Int, to value: Int, step: Int) throws(RunError) {
     let symbol = program.plan.runSymbols[node - program.dims.shapeSymbolCount]
-    if !symbol.range.contains(value) {
-      throw RunError(
-        "APUS-R-0015",
-        "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
-        place: "step \(step)")
-    }
+    if !symbol.range.contains(value) { throw RunError.badSymbol(symbol, value, place: "step \(step)") }
     bound.values[node] = value
   }
 

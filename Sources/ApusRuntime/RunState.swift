@@ -1,7 +1,7 @@
 import ApusCore
 import ApusPlan
 
-/// One profile's side of a context: bound plans and the values of a run.
+/// One profile's side of a context, or a piece of it: bound plans and the values of a run.
 final class RunState {
   static let boundPlanLimit = 8
 
@@ -13,8 +13,12 @@ final class RunState {
   let stream: any DeviceStream
   /// 64 bytes that stand for the memory of empty tensors.
   private let nothing: DeviceBuffer
-  /// Plans bound before, with the input shapes of each and the number of the run that last used it.
-  private var boundPlans: [(shapes: [[Int]], plan: BoundPlan, lastUse: Int)] = []
+  /// What a bound plan depends on: the sizes of all inputs, or the values of a piece's symbols, set by what is around it.
+  var key: [Int]
+  private let level: Workspace.Level
+  private let ceiling: MemoryCeiling?
+  /// Plans bound before, with the key of each and the number of the run that last used it.
+  private var boundPlans: [(key: [Int], plan: BoundPlan, lastUse: Int)] = []
   private var runCount = 0
   /// Buffers of grown slots.
   var grown: [DeviceBuffer?]
@@ -23,17 +27,24 @@ final class RunState {
   /// Host values by slot.
   var objects: [HostValue?]
   var profiler: LayerProfiler?
+  /// Number of the first step in the profiler's table.
+  var firstStep = 0
   var bound: BoundPlan
+  let pieces: [RunState]
 
   init(
-    engine: Engine, profile: Int, _ bindings: Bindings, _ workspace: Workspace, _ stream: any DeviceStream
+    engine: Engine, _ variant: Engine.Variant, _ bindings: Bindings, _ workspace: Workspace,
+    _ stream: any DeviceStream, ceiling: MemoryCeiling? = nil, level: Workspace.Level = .model
   ) throws(RunError) {
     self.engine = engine
     self.bindings = bindings
     self.workspace = workspace
     self.stream = stream
-    let variant = engine.variants[profile]
+    self.level = level
+    self.ceiling = ceiling
     program = variant.program
+    let axisCount = program.inputAxes.reduce(0) { $0 + $1.count }
+    key = [Int](repeating: 0, count: level == .piece ? program.dims.shapeSymbolCount : axisCount)
     hostFunctions = variant.hostFunctions
     nothing = try workspace.allocate(64, "empty tensors")
     let slotCount = program.slots.count
@@ -42,6 +53,14 @@ final class RunState {
     objects = [HostValue?](repeating: nil, count: slotCount)
     for (slot, value) in variant.objects { objects[slot] = value }
     bound = BoundPlan(unbound: program)
+    var pieces: [RunState] = []
+    for (index, piece) in variant.pieces.enumerated() {
+      pieces.append(
+        try RunState(
+          engine: engine, piece, Bindings(plan: piece.program.plan), workspace, stream, ceiling: ceiling?.pieces[index],
+          level: .piece))
+    }
+    self.pieces = pieces
   }
 }
 
@@ -54,7 +73,7 @@ extension RunState {
     try selectBoundPlan()
     try prepareMemory()
     for output in bindings.outputs.indices { try prepareOutput(output) }
-    if bound.epoch == workspace.epoch { refreshExternals() } else { resolveAll() }
+    if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
     for symbol in program.dims.shapeSymbolCount..<program.dims.symbolCount {
       bound.values[symbol] = DimProgram.unknown
     }
@@ -68,20 +87,25 @@ extension RunState {
   }
 
   private func selectBoundPlan() throws(RunError) {
+    if level == .model { takeSizes() }
     runCount += 1
-    for position in 0..<boundPlans.count where matches(boundPlans[position].shapes) {
+    for position in 0..<boundPlans.count where boundPlans[position].key == key {
       boundPlans[position].lastUse = runCount
       bound = boundPlans[position].plan
       return
     }
-    let shapes = bindings.inputs.map(\.shape)
-    let plan = try BoundPlan(program, shapes: shapes, memoryLimit: engine.device.memoryByteCount)
+    let limit = engine.device.memoryByteCount
+    let plan =
+      level == .piece
+      ? try BoundPlan(piece: program, symbols: key, memoryLimit: limit, ceiling: ceiling)
+      : try BoundPlan(program, shapes: bindings.inputs.map(\.shape), memoryLimit: limit, ceiling: ceiling)
     if boundPlans.count >= Self.boundPlanLimit,
       let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
     {
       boundPlans.remove(at: oldest)
     }
-    boundPlans.append((shapes, plan, runCount))
+    // A copy of its own, so that the key can be set in place later.
+    boundPlans.append((key.map { $0 }, plan, runCount))
     bound = plan
   }
 
@@ -92,18 +116,29 @@ extension RunState {
     return program.plan.timings.seconds(forWork: bound.work)
   }
 
-  private func matches(_ shapes: [[Int]]) -> Bool {
-    for input in bindings.inputs.indices where bindings.inputs[input].shape != shapes[input] { return false }
-    return true
+  private func takeSizes() {
+    var position = 0
+    for input in 0..<bindings.inputs.count {
+      for axis in 0..<bindings.inputs[input].shape.count {
+        key[position] = bindings.inputs[input].shape[axis]
+        position += 1
+      }
+    }
   }
 
   private func prepareMemory() throws(RunError) {
-    try workspace.reserveArena(bound.arena.byteCount)
-    try workspace.reserveScratch(bound.scratchByteCount)
+    switch level {
+    case .model: try workspace.reserve(bound.need)
+    case .piece:
+      try workspace.reserveArena(.piece, bound.arena.byteCount)
+      try workspace.reserveScratch(bound.scratchByteCount)
+    }
   }
 
   /// Bytes of memory that the state holds of its own.
-  var heldByteCount: Int { grown.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
+  var heldByteCount: Int {
+    pieces.reduce(grown.reduce(0) { $0 + ($1?.byteCount ?? 0) }) { $0 + $1.heldByteCount }
+  }
 
   private func prepareOutput(_ index: Int) throws(RunError) {
     let record = program.outputs[index]
@@ -146,7 +181,7 @@ extension RunState {
     case .input(let index): return bindings.inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
     case .output(let index): return bindings.outputs[index].address
     case .constant(let offset): return UnsafeMutableRawPointer(mutating: engine.constants + offset)
-    case .arena: return workspace.arena.map { $0.base + bound.arenaOffsets[slot] }
+    case .arena: return workspace.arena(level).map { $0 + bound.arenaOffsets[slot] }
     case .grown: return grown[slot]?.base
     case .view, .object: return nil
     }
@@ -155,7 +190,7 @@ extension RunState {
   private func resolveAll() {
     for slot in program.viewOrder { resolve(slot) }
     for launch in program.launches where !launch.isLate { resolveBuffers(launch) }
-    bound.epoch = workspace.epoch
+    bound.epoch = workspace.epoch(level)
   }
 
   private func resolve(_ slot: Int) {

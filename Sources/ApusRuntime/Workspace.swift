@@ -1,36 +1,140 @@
 import ApusCore
 
-/// Memory that the profiles of a context use in turn: the arena, scratch for each thread, and a staging buffer.
-final class Workspace {
-  private let device: any Device
-  private let scratchCount: Int
-  private(set) var arena: DeviceBuffer?
-  private(set) var scratch: DeviceBuffer?
-  /// Holds `next` values while a loop hands them on.
-  private(set) var staging: DeviceBuffer?
-  /// Counts changes of the arena's address.
-  private(set) var epoch = 0
+/// Working memory of a run: the arena, that of pieces, and scratch for each thread that computes.
+struct WorkspaceNeed: Equatable {
+  var arena = 0
+  var pieceArena = 0
+  /// Bytes for each thread.
+  var scratch = 0
 
-  init(device: any Device, stream: any DeviceStream) {
-    self.device = device
-    scratchCount = stream.scratchCount
+  static let alignment = 64
+
+  static func aligned(_ byteCount: Int) -> Int {
+    byteCount > .max - (alignment - 1) ? .max : (byteCount + alignment - 1) / alignment * alignment
   }
 
-  var byteCount: Int { [arena, scratch, staging].reduce(0) { $0 + ($1?.byteCount ?? 0) } }
+  /// Bytes of one block that holds everything.
+  func byteCount(threads: Int) -> Int {
+    saturatingAdd(
+      saturatingAdd(Self.aligned(arena), Self.aligned(pieceArena)),
+      saturatingMultiply(Self.aligned(scratch), threads))
+  }
+}
 
-  func reserveArena(_ byteCount: Int) throws(RunError) {
-    if byteCount <= arena?.byteCount ?? 0 { return }
-    arena = nil
-    arena = try allocate(byteCount, "the arena")
-    epoch += 1
+/// Memory that the profiles of a context use in turn. Who provides it is the context's ``MemoryStrategy``.
+final class Workspace {
+  /// Whose tensors an arena holds: those of the model, or those inside of its pieces.
+  enum Level: Int { case model, piece }
+
+  private struct Region {
+    var base: UnsafeMutableRawPointer
+    var byteCount: Int
+    /// Memory of the region alone; nil when it is a part of the block.
+    var owner: DeviceBuffer?
+  }
+
+  private let device: any Device
+  let strategy: MemoryStrategy
+  private var arenas: [Region?] = [nil, nil]
+  private var scratchRegion: Region?
+  /// One block for all regions: reserved for a profile, or the caller's.
+  private var block: (base: UnsafeMutableRawPointer, byteCount: Int, owner: DeviceBuffer?)?
+  /// Holds `next` values while a loop hands them on.
+  private var staging: DeviceBuffer?
+  /// Counts changes of each arena's address.
+  private var epochs = [0, 0]
+
+  init(device: any Device, strategy: MemoryStrategy) {
+    self.device = device
+    self.strategy = strategy
+  }
+
+  func arena(_ level: Level) -> UnsafeMutableRawPointer? { arenas[level.rawValue]?.base }
+  func epoch(_ level: Level) -> Int { epochs[level.rawValue] }
+  var scratch: UnsafeMutableRawPointer? { scratchRegion?.base }
+
+  /// Bytes that the workspace allocated.
+  var byteCount: Int {
+    let owners = arenas.map { $0?.owner } + [scratchRegion?.owner, block?.owner, staging]
+    return owners.reduce(0) { $0 + ($1?.byteCount ?? 0) }
+  }
+
+  // MARK: Blocks
+
+  /// Replaces the block by one that holds `need`; the old one is given back first.
+  func allocateBlock(for need: WorkspaceNeed) throws(RunError) {
+    let byteCount = need.byteCount(threads: device.scratchCount)
+    dropBlock()
+    let buffer = try allocate(byteCount, "the workspace")
+    block = (buffer.base, buffer.byteCount, buffer)
+    divide(for: need)
+  }
+
+  /// Uses the caller's memory.
+  func use(_ memory: UnsafeMutableRawBufferPointer?) {
+    dropBlock()
+    if let memory, let base = memory.baseAddress { block = (base, memory.count, nil) }
+  }
+
+  private func dropBlock() {
+    for level in 0..<arenas.count {
+      arenas[level] = nil
+      epochs[level] += 1
+    }
+    scratchRegion = nil
+    block = nil
+  }
+
+  /// Lays the regions out in the block, each as large as needed.
+  private func divide(for need: WorkspaceNeed) {
+    guard let block else { return }
+    let pieceStart = WorkspaceNeed.aligned(need.arena)
+    let scratchStart = pieceStart + WorkspaceNeed.aligned(need.pieceArena)
+    arenas[0] = Region(base: block.base, byteCount: pieceStart)
+    arenas[1] = Region(base: block.base + pieceStart, byteCount: scratchStart - pieceStart)
+    scratchRegion = Region(base: block.base + scratchStart, byteCount: block.byteCount - scratchStart)
+    for level in 0..<epochs.count { epochs[level] += 1 }
+  }
+
+  // MARK: Reserving
+
+  /// Makes sure that a run has what it needs before it starts.
+  func reserve(_ need: WorkspaceNeed) throws(RunError) {
+    if holds(need) { return }
+    if strategy == .userManaged {
+      let byteCount = need.byteCount(threads: device.scratchCount)
+      guard let block, block.byteCount >= byteCount else {
+        throw RunError.smallWorkspace(found: block?.byteCount, needed: byteCount)
+      }
+      return divide(for: need)
+    }
+    if let block, block.byteCount >= need.byteCount(threads: device.scratchCount) { return divide(for: need) }
+    try reserveArena(.model, need.arena)
+    try reserveArena(.piece, need.pieceArena)
+    try reserveScratch(need.scratch)
+  }
+
+  private func holds(_ need: WorkspaceNeed) -> Bool {
+    need.arena <= arenas[0]?.byteCount ?? 0 && need.pieceArena <= arenas[1]?.byteCount ?? 0
+      && saturatingMultiply(WorkspaceNeed.aligned(need.scratch), device.scratchCount) <= scratchRegion?.byteCount ?? 0
+  }
+
+  /// Makes an arena hold at least `byteCount` bytes.
+  func reserveArena(_ level: Level, _ byteCount: Int) throws(RunError) {
+    if byteCount <= arenas[level.rawValue]?.byteCount ?? 0 { return }
+    arenas[level.rawValue] = nil
+    let buffer = try allocate(byteCount, "the arena")
+    arenas[level.rawValue] = Region(base: buffer.base, byteCount: buffer.byteCount, owner: buffer)
+    epochs[level.rawValue] += 1
   }
 
   /// Makes sure that every thread has the scratch bytes a launch needs.
   func reserveScratch(_ byteCount: Int) throws(RunError) {
-    let needed = saturatingMultiply(Self.stride(byteCount), scratchCount)
-    if needed <= scratch?.byteCount ?? 0 { return }
-    scratch = nil
-    scratch = try allocate(needed, "scratch")
+    let needed = saturatingMultiply(WorkspaceNeed.aligned(byteCount), device.scratchCount)
+    if needed <= scratchRegion?.byteCount ?? 0 { return }
+    scratchRegion = nil
+    let buffer = try allocate(needed, "scratch")
+    scratchRegion = Region(base: buffer.base, byteCount: buffer.byteCount, owner: buffer)
   }
 
   func reserveStaging(_ byteCount: Int) throws(RunError) -> DeviceBuffer {
@@ -46,9 +150,5 @@ final class Workspace {
     do { return try device.allocate(byteCount: max(byteCount, 64)) } catch {
       throw RunError(device: error).at(what)
     }
-  }
-
-  static func stride(_ byteCount: Int) -> Int {
-    byteCount > .max - 63 ? .max : (byteCount + 63) / 64 * 64
   }
 }

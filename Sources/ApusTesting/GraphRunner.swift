@@ -20,21 +20,38 @@ package struct GraphRunner {
     case optimised
     /// What a build does by default, written to an engine file and read back.
     case loaded
+    /// Cut into pieces in several places, and wherever only the host can compute something.
+    case cut
   }
 
   package let plan: Plan
   private let engine: Engine
 
   package init(_ graph: Graph, _ form: Form, target: any Target, device: any Device) throws {
-    let options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
+    var graph = graph
+    var options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
+    if form == .cut {
+      options.breaksAtHost = true
+      options.breaks = Self.nameCuts(in: &graph)
+    }
     var plan = try Builder.build(graph, name: "graph", target: target, options: options).plans[0]
     switch form {
-    case .raw: break
+    case .raw, .cut: break
     case .optimised: plan.steps = Self.split(plan.steps)
     case .loaded: plan = try Self.reloaded(plan)
     }
     self.plan = plan
     engine = try Engine(plans: [plan], device: device, hostOperations: CatalogueHostOperations())
+  }
+
+  /// Names every node and gives the names of those after which something is left to do.
+  private static func nameCuts(in graph: inout Graph) -> [String] {
+    var names: [String] = []
+    for (index, id) in graph.order.enumerated() {
+      graph[id].name = "n\(index)"
+      if index % 3 == 1 { names.append("n\(index)") }
+    }
+    return names.filter { name in (try? GraphCut.parts(of: graph, after: [name]) { _ in false }) != nil }
   }
 
   private static func reloaded(_ plan: Plan) throws -> Plan {
@@ -57,6 +74,9 @@ package struct GraphRunner {
       case .loop(var loop):
         loop.body = split(loop.body)
         step.action = .loop(loop)
+      case .piece(var piece):
+        piece.plan.steps = split(piece.plan.steps)
+        step.action = .piece(piece)
       case .copy, .host, .bind, .define: break
       }
       return step

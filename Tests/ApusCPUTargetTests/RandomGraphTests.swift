@@ -22,7 +22,7 @@ import Testing
     var graph = Graph()
     for seed in seeds { RandomGraph.append(seed: seed, to: &graph) }
     try Verifier.verify(graph)
-    for form in [GraphRunner.Form.raw, .optimised] {
+    for form in [GraphRunner.Form.raw, .optimised, .cut] {
       let runner: GraphRunner
       do {
         runner = try GraphRunner(graph, form, target: Machine.target(), device: Machine.device)

@@ -8,11 +8,14 @@ struct ProfileRow {
   let stepCount: Int
   /// Nil when the profile leaves sizes open.
   let memory: MemoryForecast?
+  /// Bytes of the arena for the largest sizes; nil when they have no limit.
+  let largestArena: Int?
   let timings: [Timing]
 
   init(plan: Plan) {
     profile = plan.profile
     timings = plan.timings
+    largestArena = plan.largestArenaByteCount
     stepCount = plan.stepCount
     let values = SymbolValues(shapes: [:], inputs: plan.inputTypes, profile: plan.profile)
     memory = (try? values.shapes(of: plan.inputTypes)).flatMap { try? plan.memoryForecast(shapes: $0) }
@@ -58,6 +61,7 @@ extension PlanReport {
     var sections = [header, bindings]
     if !symbols.isEmpty { sections.append(symbolText) }
     if profiles.count > 1 || !plan.profile.ranges.isEmpty { sections.append(profileText) }
+    if !plan.pieces.isEmpty { sections.append(pieceText) }
     sections.append(stepText)
     sections.append(memoryText)
     if !plan.metadata.isEmpty {
@@ -90,8 +94,7 @@ extension PlanReport {
   private var symbolText: String {
     "Symbols\n"
       + symbols.map { symbol in
-        let upper = symbol.range.upper == .max ? "∞" : String(symbol.range.upper)
-        return "  \(symbol.name): \(symbol.range.lower)…\(upper)\n"
+        "  \(symbol.name): \(symbol.range.text)\n"
       }.joined()
   }
 
@@ -99,10 +102,29 @@ extension PlanReport {
     "Profiles\n"
       + profiles.map { row in
         let arena = row.memory.map { ", arena \(Units.bytes($0.arenaByteCount)) at opt" } ?? ""
+        let largest = row.largestArena.map { ", \(Units.bytes($0)) at most" } ?? ""
         let times = row.timings.map { Units.fixed(1000 * $0.seconds, 3) }.joined(separator: ", ")
         let measured = times.isEmpty ? "" : ", measured \(times) ms"
-        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\(measured)\n"
+        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\(largest)\(measured)\n"
       }.joined()
+  }
+
+  private var pieceText: String {
+    "Pieces\n"
+      + plan.pieces.map { piece in
+        func lines(_ word: String, _ bindings: [Binding]) -> String {
+          bindings.map { "    \(word) \($0.name): \($0.type)\(Self.bounds($0.type))\n" }.joined()
+        }
+        return "  \(piece.plan.name): \(piece.plan.stepCount) steps\n" + lines("reads", piece.plan.inputs)
+          + lines("gives", piece.plan.outputs)
+      }.joined()
+  }
+
+  /// The bounds of sizes that are expressions.
+  private static func bounds(_ type: ValueType) -> String {
+    let open = (type.tensor?.shape ?? []).filter { !$0.isConstant }
+    if open.isEmpty { return "" }
+    return ", " + open.map { "\($0) in \($0.range.text)" }.joined(separator: ", ")
   }
 
   private var stepText: String {
@@ -170,7 +192,8 @@ extension PlanReport {
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-      ("symbols", .array(symbols.map(JSON.symbol))), ("profiles", .array(profiles.map(Self.json))),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("pieces", .array(plan.pieces.map(Self.json))),
+      ("profiles", .array(profiles.map(Self.json))),
       ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
       (
         "images",
@@ -180,9 +203,28 @@ extension PlanReport {
     ])
   }
 
+  private static func json(_ piece: Piece) -> JSON {
+    func bindings(_ bindings: [Binding]) -> JSON {
+      .array(
+        bindings.map { binding in
+          let shape = binding.type.tensor?.shape ?? []
+          return .object([
+            ("name", .string(binding.name)), ("type", .string(binding.type.description)),
+            ("bounds", .array(shape.map { .array([.int($0.range.lower), .int($0.range.upper)]) })),
+          ])
+        })
+    }
+    return .object([
+      ("name", .string(piece.plan.name)), ("steps", .int(piece.plan.stepCount)),
+      ("inputs", bindings(piece.plan.inputs)), ("outputs", bindings(piece.plan.outputs)),
+    ])
+  }
+
   private static func json(_ row: ProfileRow) -> JSON {
     .object([
       ("name", .string(row.profile.name)), ("steps", .int(row.stepCount)),
+      ("arena_bytes", row.memory.map { .int($0.arenaByteCount) } ?? .null),
+      ("largest_arena_bytes", row.largestArena.map { .int($0) } ?? .null),
       ("measured_ms", .array(row.timings.map { .number(1000 * $0.seconds) })),
       (
         "ranges",
@@ -212,6 +254,10 @@ extension PlanReport {
       ("output_bytes", .int(memory.outputByteCount)), ("late_tensors", .int(memory.lateTensorCount)),
     ])
   }
+}
+
+extension Interval {
+  var text: String { "\(lower == .min ? "−∞" : String(lower))…\(upper == .max ? "∞" : String(upper))" }
 }
 
 extension JSON {
