@@ -86,7 +86,7 @@ let package = Package(
     tests(
       "ApusCLITests",
       [
-        "ApusCLI", "TestSupport", "ApusCore", "ApusPlan", "ApusRuntime",
+        "Apus", "ApusCLI", "TestSupport", "ApusCore", "ApusPlan", "ApusRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     tests("ApusGraphTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps"]),

@@ -11,13 +11,14 @@ public import Foundation
 ///
 /// - Parameters:
 ///   - shapes: sizes that replace those of the inputs named.
+///   - values: elements of integer inputs that decide sizes.
 ///   - constants: inputs whose value is fixed; they are no inputs of the model any more.
 /// - Throws: ``ImportError`` with every problem of the model.
 package func importModel(
-  _ path: String, shapes: [String: [Int]] = [:], constants: [String: HostTensor] = [:]
+  _ path: String, shapes: [String: [Int]] = [:], values: [String: [Dim]] = [:], constants: [String: HostTensor] = [:]
 ) throws(ImportError) -> Model {
   let options = ImportOptions(
-    shapes: shapes.mapValues { $0.map { Dim($0) } }, constants: constants, catalogue: .standard)
+    shapes: shapes.mapValues { $0.map { Dim($0) } }, values: values, constants: constants, catalogue: .standard)
   return try Importers.find(for: path).load(path, options)
 }
 
@@ -101,7 +102,7 @@ public func buildPlans(
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
-    url.path, ImportOptions(shapes: set.shapes, catalogue: .standard))
+    url.path, ImportOptions(shapes: set.shapes, values: set.values, catalogue: .standard))
   try checkTypes(inputs, of: model)
   let result = try build(model, target: target, options: BuildOptions(profiles: set.profiles, breaks: breaks))
   result.warnings.forEach(warn)

@@ -5,8 +5,12 @@ public import ApusPlan
 ///
 ///     Input("input_ids", .i64, profiles: [.fixed([1, 1]), .range(min: [1, 1], opt: [1, 256], max: [1, 512])],
 ///       sharedDims: [1: "seq"])
+///
+/// Of an integer input whose elements decide sizes, such as the shape that a Reshape takes, the elements are declared:
+///
+///     Input("shape", .i64, values: [.fixed([-1, 4]), .range(min: [1, 4], opt: [128, 4], max: [512, 4])])
 public struct Input: Sendable, Hashable {
-  /// Sizes of every axis.
+  /// Sizes of every axis, or every element.
   public enum Sizes: Sendable, Hashable {
     case fixed([Int])
     /// From `min` to `max`, tuned at `opt`; nil for the middle.
@@ -21,6 +25,8 @@ public struct Input: Sendable, Hashable {
   public let sizes: Sizes
   /// Names of axes. Axes of one name have equal sizes in every call.
   public let sharedDims: [Int: String]
+  /// Whether the elements are declared, of which any may be negative, and not the shape.
+  public let areValues: Bool
 
   /// An input whose shape is the same in every profile.
   public init(_ name: String, _ dtype: DType, _ sizes: Sizes, sharedDims: [Int: String] = [:]) {
@@ -29,6 +35,7 @@ public struct Input: Sendable, Hashable {
     self.sizes = sizes
     profiles = nil
     self.sharedDims = sharedDims
+    areValues = false
   }
 
   /// An input with a shape for each profile.
@@ -38,6 +45,17 @@ public struct Input: Sendable, Hashable {
     sizes = profiles.first ?? .fixed([])
     self.profiles = profiles
     self.sharedDims = sharedDims
+    areValues = false
+  }
+
+  /// An integer input of rank 0 or 1 whose elements decide sizes, with its elements in each profile: 64 at most.
+  public init(_ name: String, _ dtype: DType, values: [Sizes]) {
+    self.name = name
+    self.dtype = dtype
+    sizes = values.first ?? .fixed([])
+    profiles = values
+    sharedDims = [:]
+    areValues = true
   }
 }
 
@@ -56,8 +74,21 @@ extension Input: CustomStringConvertible {
   /// `x: f32 4x16`, or `x: f32 profiles=[4x1x16, 4x1x16..4x64x16@4x48x16]`.
   public var description: String {
     let dims = sharedDims.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
-    let shape = profiles.map { "profiles=[\($0.map(\.description).joined(separator: ", "))]" } ?? "\(sizes)"
+    let shape =
+      profiles.map { "\(areValues ? "values" : "profiles")=[\($0.map(\.description).joined(separator: ", "))]" }
+      ?? "\(sizes)"
     return "\(name): \(dtype) \(shape)" + (dims.isEmpty ? "" : " sharedDims=[\(dims)]")
+  }
+}
+
+extension Input {
+  /// What its numbers are about.
+  fileprivate var parts: String { areValues ? "elements" : "axes" }
+
+  /// The name of an axis or element that varies.
+  fileprivate func symbol(_ position: Int) -> String {
+    if areValues { return Symbol.name(ofElement: position, of: name) }
+    return sharedDims[position] ?? "\(Symbol.name(from: name))_\(position)"
   }
 }
 
@@ -89,13 +120,16 @@ public struct ProfileSet: Sendable {
   public private(set) var profiles: [Profile] = []
   /// The shape of each input over all profiles: a symbol where a size varies.
   package private(set) var shapes: [String: [Dim]] = [:]
+  /// The elements of each input of which they are declared: a symbol where one varies.
+  package private(set) var values: [String: [Dim]] = [:]
   private var problems: [Diagnostic] = []
   /// The symbol of a varying axis, with the input that gave it its range.
   private var owners: [String: (input: Input, axis: Int)] = [:]
 
   /// - Parameter names: names of the profiles by position; those left out are called `profile0`, `profile1`, ….
   /// - Throws: ``BuildError`` with every mistake: `APUS-B-0020` an empty list of profiles, `-0021` numbers of axes, `-0022`
-  ///   order of the sizes, `-0023` a shared dim, `-0024` numbers of profiles, `-0025` ranges that contradict each other.
+  ///   order of the sizes, `-0023` a shared dim, `-0024` numbers of profiles, `-0025` ranges that contradict each other,
+  ///   `-0027` elements that cannot decide sizes.
   public init(_ inputs: [Input], names: [String] = []) throws(BuildError) {
     for input in inputs { check(input) }
     checkCounts(inputs)
@@ -129,21 +163,28 @@ public struct ProfileSet: Sendable {
       if min.count != max.count || opt.map({ $0.count != min.count }) ?? false {
         report(
           "APUS-B-0021", input, profile,
-          "min has \(min.count) axes, \(opt.map { "opt \($0.count), " } ?? "")max \(max.count)")
+          "min has \(min.count) \(input.parts), \(opt.map { "opt \($0.count), " } ?? "")max \(max.count)")
       } else if min.count != first.min.count {
-        report("APUS-B-0021", input, profile, "\(first.min.count) axes are expected, \(min.count) are given")
+        report("APUS-B-0021", input, profile, "\(first.min.count) \(input.parts) are expected, \(min.count) are given")
       } else {
         checkOrder(input, profile, min, entry.opt, max)
       }
     }
     if problems.count == earlier { checkSharedDims(input, entries) }
+    if input.areValues, !input.dtype.isInteger || !(1...Binding.valueLimit).contains(first.min.count) {
+      report(
+        "APUS-B-0027", input, nil, "\(first.min.count) elements of \(input.dtype) are declared",
+        hint: "1 to \(Binding.valueLimit) elements of an integer tensor can decide sizes.")
+    }
   }
 
   private mutating func checkOrder(_ input: Input, _ profile: Int?, _ min: [Int], _ opt: [Int], _ max: [Int]) {
-    for axis in min.indices where min[axis] < 0 || min[axis] > opt[axis] || opt[axis] > max[axis] {
+    for axis in min.indices
+    where min[axis] < 0 && !input.areValues || min[axis] > opt[axis] || opt[axis] > max[axis] {
       report(
         "APUS-B-0022", input, profile,
-        "axis \(axis) needs 0 ≤ min ≤ opt ≤ max, found \(min[axis]), \(opt[axis]), \(max[axis])")
+        "\(input.areValues ? "element \(axis) needs" : "axis \(axis) needs 0 ≤") min ≤ opt ≤ max, found \(min[axis]), "
+          + "\(opt[axis]), \(max[axis])")
     }
   }
 
@@ -171,7 +212,7 @@ public struct ProfileSet: Sendable {
     }
   }
 
-  /// Adds the ranges of an input's axes to each profile.
+  /// Adds the ranges of an input's axes or elements to each profile.
   private mutating func add(_ input: Input) {
     let entries = input.profiles ?? [Input.Sizes](repeating: input.sizes, count: Swift.max(profiles.count, 1))
     var shape: [Dim] = []
@@ -182,7 +223,7 @@ public struct ProfileSet: Sendable {
         shape.append(Dim(low))
         continue
       }
-      let symbol = input.sharedDims[axis] ?? "\(input.name)_\(axis)"
+      let symbol = input.symbol(axis)
       shape.append(Dim(Symbol(symbol, Interval(low, high))))
       let ranges = entries.map {
         Profile.Range(symbol: symbol, min: $0.min[axis], opt: $0.opt[axis], max: $0.max[axis])
@@ -194,7 +235,7 @@ public struct ProfileSet: Sendable {
         for index in profiles.indices { profiles[index].ranges.append(ranges[index]) }
       }
     }
-    shapes[input.name] = shape
+    if input.areValues { values[input.name] = shape } else { shapes[input.name] = shape }
   }
 
   private mutating func compare(

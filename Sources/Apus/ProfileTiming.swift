@@ -62,6 +62,12 @@ extension Plan {
       guard let type = input.type.tensor, type.dtype != .string else { return nil }
       let shape = type.shape.compactMap { $0.evaluate { sizes[$0] } }
       guard shape.count == type.rank, shape.reduce(1, saturatingMultiply) < 1 << 32 else { return nil }
+      if let elements = input.values {
+        let elements = elements.compactMap { $0.evaluate { sizes[$0] } }
+        guard elements.count == input.values?.count else { return nil }
+        values[input.name] = .tensor(HostTensor(type.dtype, shape, int64s: elements.map(Int64.init)))
+        continue
+      }
       let range: ClosedRange<Double>? = type.dtype.isInteger ? 0...1 : nil
       values[input.name] = .tensor(RandomTensor.make(type.dtype, shape, seed: 1, range: range))
     }

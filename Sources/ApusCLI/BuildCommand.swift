@@ -23,11 +23,13 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
+        apus build model.onnx --profile "any: shape=[-1,4]..[512,4]@[128,4]"
         apus build model.onnx --profile=0 --optShapes=ids:1x1 --profile=1 --minShapes=ids:1x1 --maxShapes=ids:1x512
         apus build model.onnx --from model.apus --add-profile "long: seq=512..4096@1024" -o model.apus
 
-      Shape flags are those of trtexec: NAME:SIZExSIZE,… for inputs, each for the --profile=N before it. Of min, opt and \
-      max those left out are filled from the others. With --from the engine's profiles stay as they are.
+      In brackets stand the elements of an integer input that decide sizes, not its shape. Shape flags are those of \
+      trtexec: NAME:SIZExSIZE,… for inputs, each for the --profile=N before it. Of min, opt and max those left out are \
+      filled from the others. With --from the engine's profiles stay as they are.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -81,26 +83,28 @@ struct BuildCommand: ParsableCommand {
 
   func run() throws {
     let start = ContinuousClock.now
-    let path = output ?? Self.engineName(for: model)
-    let request = try checkedArguments(output: path)
+    let output = output ?? Self.engineName(for: model)
+    let request = try checkedArguments(output: output)
     let progress = ProgressBar(isQuiet: quiet)
     progress.update("read", 0, of: 0)
     let earlier = try from.map { try EngineFile.read($0) } ?? []
-    let model = try importModel(self.model, shapes: request.shapes)
+    let path = self.model
+    let values = try ProfileArguments.values(request.profiles) { try modelInputs(path) }
+    let model = try importModel(path, shapes: request.shapes, values: values?.values ?? [:])
     let profiles = try ProfileArguments.parse(
       request.profiles, option: from == nil ? "--profile" : "--add-profile", symbols: model.symbols,
-      inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys))
+      inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys), values: values)
     let options = BuildOptions(
       profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost
     ) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: request.backend, target: target, jobs: jobs, options: options)
     progress.update("write", 0, of: 0)
-    try EngineFile.write(result.plans, to: path)
+    try EngineFile.write(result.plans, to: output)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
     for warning in result.warnings { printError("warning \(warning)") }
-    report(result, path, ContinuousClock.now - start)
+    report(result, output, ContinuousClock.now - start)
   }
 
   static func engineName(for model: String) -> String {

@@ -51,7 +51,7 @@ struct InspectCommand: ParsableCommand {
     let plans = try EngineFile.read(model)
     let plan = try chosen(from: plans)
     let given = try ShapeArguments(shape, inputs: plan.inputTypes)
-    let values = SymbolValues(shapes: given.byName, inputs: plan.inputTypes, profile: plan.profile)
+    let values = SymbolValues(plan: plan, shapes: given.byName)
     let known = try? values.shapes(of: plan.inputTypes)
     let memory = try known.map { try plan.memoryForecast(shapes: $0) }
     let profiles = plans.map { ProfileRow(plan: $0) }

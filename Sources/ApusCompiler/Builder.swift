@@ -171,7 +171,11 @@ package enum Builder {
     _ plan: inout Plan, _ graph: Graph, _ builder: inout StepBuilder, _ shared: inout SharedParts
   ) {
     plan.outputs = placeOutputs(graph, &builder)
-    plan.inputs = graph.inputs.map { Binding(name: graph[$0].name, type: graph.type($0), slot: builder.slot($0)) }
+    plan.inputs = graph.inputs.map { input in
+      Binding(
+        name: graph[input].name, type: graph.type(input), slot: builder.slot(input),
+        values: values(of: input, graph, except: builder.runSymbols))
+    }
     plan.runSymbols = runSymbolList(graph)
     plan.slots = builder.slots
     plan.steps = builder.steps
@@ -204,6 +208,7 @@ package enum Builder {
       try lower(part.graph, into: &piece, &shared, &log, target, options, progress: progress)
       // Sizes inside a piece may use symbols that none of its inputs shows.
       let bound = Set(piece.runSymbols.map(\.name))
+      for input in piece.inputs.indices { piece.inputs[input].values = nil }
       piece.shapeSymbols = GraphText.symbols(of: part.graph).filter { !bound.contains($0.name) }
       inner.append(piece)
     }
@@ -270,10 +275,17 @@ package enum Builder {
 
   private static func runSymbols(_ graph: Graph) -> Set<String> { Set(runSymbolList(graph).map(\.name)) }
 
+  /// The elements of an input that decide sizes, when they are known before running.
+  private static func values(of input: ValueID, _ graph: Graph, except: Set<String>) -> [Dim]? {
+    guard let dims = graph[input].dims, !dims.contains(where: { $0.symbols.contains { except.contains($0.name) } })
+    else { return nil }
+    return dims
+  }
+
   private static func shapeSymbols(_ graph: Graph, except: Set<String>) -> [Symbol] {
     var symbols: [Symbol] = []
     for input in graph.inputs {
-      for dim in graph.type(input).tensor?.shape ?? [] {
+      for dim in (graph.type(input).tensor?.shape ?? []) + (values(of: input, graph, except: except) ?? []) {
         symbols += dim.symbols.filter { !except.contains($0.name) && !symbols.contains($0) }
       }
     }

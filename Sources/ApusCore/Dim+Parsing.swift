@@ -10,6 +10,25 @@ extension Dim {
   }
 }
 
+extension Symbol {
+  /// The text as a name that ``Dim/init(parsing:symbols:)`` reads: bytes that names cannot hold become `$` and two hex
+  /// digits.
+  package static func name(from text: String) -> String {
+    var name = ""
+    for (index, byte) in text.utf8.enumerated() {
+      if DimParser.isWord(byte), byte < 128, byte != 36, index > 0 || !DimParser.isDigit(byte) {
+        name.unicodeScalars.append(Unicode.Scalar(byte))
+      } else {
+        name += (byte < 16 ? "$0" : "$") + String(byte, radix: 16)
+      }
+    }
+    return name
+  }
+
+  /// The name of an input's element that decides sizes, which no size has: `shape$0`.
+  package static func name(ofElement index: Int, of input: String) -> String { "\(name(from: input))$\(index)" }
+}
+
 /// Recursive descent over sums, products, quotients, `min` and `max`; nesting is limited so that hostile text cannot
 /// exhaust the stack.
 private struct DimParser {

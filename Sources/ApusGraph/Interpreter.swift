@@ -46,6 +46,9 @@ private struct GraphRun {
     for (id, value) in zip(graph.inputs, inputs) {
       if let type = graph.type(id).tensor, let tensor = value.tensor {
         do { try bind(type, tensor) } catch { throw error.at("input '\(graph[id].name)'") }
+        if let dims = graph[id].dims, dims.count == tensor.elementCount {
+          for (dim, value) in zip(dims, tensor.ints) { if let symbol = dim.asSymbol { symbols[symbol.name] = value } }
+        }
       } else if graph.type(id).isTensor != value.type.isTensor {
         throw EvaluationError("APUS-V-0031", "input '\(graph[id].name)' is \(value.type), not \(graph.type(id))")
       }

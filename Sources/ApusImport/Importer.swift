@@ -24,13 +24,19 @@ package struct Model: Sendable {
 package struct ImportOptions: Sendable {
   /// Shapes of inputs that replace those in the file, by input name.
   package var shapes: [String: Shape]
+  /// Elements of integer inputs that decide sizes, by input name: numbers, and symbols that take what a call gives.
+  package var values: [String: [Dim]]
   /// Inputs whose value is fixed when the model is read: they become constants.
   package var constants: [String: HostTensor]
   /// The operations that may be used.
   package var catalogue: Catalogue
 
-  package init(shapes: [String: Shape] = [:], constants: [String: HostTensor] = [:], catalogue: Catalogue) {
+  package init(
+    shapes: [String: Shape] = [:], values: [String: [Dim]] = [:], constants: [String: HostTensor] = [:],
+    catalogue: Catalogue
+  ) {
     self.shapes = shapes
+    self.values = values
     self.constants = constants
     self.catalogue = catalogue
   }

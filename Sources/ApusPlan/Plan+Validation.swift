@@ -35,9 +35,14 @@ extension Plan {
 }
 
 extension Binding {
+  /// The most elements of an input that can decide sizes.
+  package static let valueLimit = 64
+
   fileprivate var holdsBytes: Bool { type.tensor.map { $0.dtype != .string } ?? false }
 
-  fileprivate func hasForm(of other: Binding) -> Bool { name == other.name && type.hasForm(of: other.type) }
+  fileprivate func hasForm(of other: Binding) -> Bool {
+    name == other.name && type.hasForm(of: other.type) && values?.count == other.values?.count
+  }
 }
 
 private struct PlanValidator {
@@ -204,7 +209,19 @@ private struct PlanValidator {
         report(place, "its type \(binding.type) differs from its slot's, \(slot.type)")
       }
       if check(binding.type, place), areInputs { report(place, "its size is known only while running") }
+      if let values = binding.values { check(values, of: binding, place, isInput: areInputs) }
     }
+  }
+
+  /// Checks the elements that decide sizes.
+  private mutating func check(_ values: [Dim], of binding: Binding, _ place: String, isInput: Bool) {
+    let type = binding.type.tensor
+    if !isInput || type?.dtype.isInteger != true || (type?.rank ?? 2) > 1 || values.isEmpty
+      || values.count > Binding.valueLimit || type?.elementCount != Dim(values.count)
+    {
+      report(place, "\(values.count) elements of \(binding.type) decide sizes")
+    }
+    for value in values where check(value, place) { report(place, "an element is known only while running") }
   }
 
   private mutating func checkTimings() {

@@ -11,7 +11,7 @@ public struct Plan: Sendable {
   public var fingerprint: Fingerprint
   /// Hash of the model's content, which tells models of one name apart.
   public var modelHash: String
-  /// Symbols of the inputs' shapes, each bound by the shapes of a call.
+  /// Symbols of the inputs' shapes and of elements that decide sizes, each bound by the inputs of a call.
   public var shapeSymbols: [Symbol]
   /// Symbols that steps set while running (data-dependent sizes).
   public var runSymbols: [Symbol]
@@ -53,11 +53,15 @@ public struct Binding: Sendable {
   public var type: ValueType
   /// Index of the slot that holds it.
   public var slot: Int
+  /// The elements of an input that decide sizes: numbers that a call must give, and shape symbols that take what it gives.
+  /// Nil for all others.
+  public var values: [Dim]?
 
-  public init(name: String, type: ValueType, slot: Int) {
+  public init(name: String, type: ValueType, slot: Int, values: [Dim]? = nil) {
     self.name = name
     self.type = type
     self.slot = slot
+    self.values = values
   }
 }
 
@@ -331,6 +335,9 @@ public struct Profile: Sendable, Hashable {
     self.name = name
     self.ranges = ranges
   }
+
+  /// What a symbol is tuned for; nil when the profile does not name it.
+  package func opt(of symbol: String) -> Int? { ranges.first { $0.symbol == symbol }?.opt }
 
   /// Sizes of one symbol.
   public enum Sizes: Sendable, Hashable {

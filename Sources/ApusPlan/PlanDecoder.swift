@@ -64,8 +64,8 @@ struct PlanDecoder {
   private mutating func readContent(of plan: inout Plan, depth: Int) throws(EngineFileError) {
     plan.shapeSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
     plan.runSymbols = try list(4) { decoder throws(EngineFileError) in try decoder.symbol() }
-    plan.inputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
-    plan.outputs = try list(9) { decoder throws(EngineFileError) in try decoder.binding() }
+    plan.inputs = try list(10) { decoder throws(EngineFileError) in try decoder.binding() }
+    plan.outputs = try list(10) { decoder throws(EngineFileError) in try decoder.binding() }
     plan.slots = try list(22) { decoder throws(EngineFileError) in try decoder.slot() }
     plan.steps = try steps(depth: depth)
   }
@@ -189,7 +189,9 @@ struct PlanDecoder {
   }
 
   private mutating func binding() throws(EngineFileError) -> Binding {
-    Binding(name: try reader.text(), type: try type(), slot: try slotIndex())
+    var binding = Binding(name: try reader.text(), type: try type(), slot: try slotIndex())
+    if try flag() { binding.values = try list(4) { decoder throws(EngineFileError) in try decoder.dim() } }
+    return binding
   }
 
   private mutating func slot() throws(EngineFileError) -> Slot {

@@ -149,6 +149,8 @@ struct PlanEncoder {
     body.append(binding.name)
     write(binding.type)
     body.append(count: binding.slot)
+    body.append(UInt8(binding.values == nil ? 0 : 1))
+    if let values = binding.values { list(values) { $0.write($1) } }
   }
 
   private mutating func write(_ slot: Slot) {

@@ -10,7 +10,9 @@ final class Bindings {
 
   init(plan: Plan) {
     self.plan = plan
-    inputs = plan.inputs.map { InputState(rank: $0.type.tensor?.rank ?? 0, isObject: $0.holdsObject) }
+    inputs = plan.inputs.map {
+      InputState(rank: $0.type.tensor?.rank ?? 0, isObject: $0.holdsObject, valueCount: $0.values?.count ?? 0)
+    }
     outputs = plan.outputs.map { OutputState(rank: $0.type.tensor?.rank ?? 0, isObject: $0.holdsObject) }
   }
 }
@@ -25,10 +27,17 @@ struct InputState {
   var object: HostValue?
   var isGiven = false
   let isObject: Bool
+  /// What profiles have ranges of: the sizes of all axes, then the elements that decide sizes; ``DimProgram/unknown`` for
+  /// those that are not there. Set by ``Bindings/takeSizes()``.
+  var sizes: [Int]
+  /// How many elements decide sizes.
+  let valueCount: Int
 
-  init(rank: Int, isObject: Bool) {
+  init(rank: Int, isObject: Bool, valueCount: Int) {
     shape = [Int](repeating: 0, count: rank)
+    sizes = [Int](repeating: 0, count: rank + valueCount)
     self.isObject = isObject
+    self.valueCount = valueCount
   }
 }
 
@@ -76,6 +85,26 @@ extension Bindings {
     for index in 0..<inputs.count where !inputs[index].isGiven {
       throw RunError(
         problems: inputs.indices.filter { !inputs[$0].isGiven }.map { RunError.missingInput(plan.inputs[$0]) })
+    }
+  }
+
+  /// Notes the sizes of what is bound, and reads the elements that decide sizes. Allocates nothing.
+  func takeSizes() {
+    for index in 0..<inputs.count {
+      let rank = inputs[index].shape.count
+      var count = 1
+      for axis in 0..<rank {
+        let size = inputs[index].shape[axis]
+        count = saturatingMultiply(count, size)
+        if inputs[index].sizes[axis] != size { inputs[index].sizes[axis] = size }
+      }
+      if inputs[index].valueCount == 0 { continue }
+      let base = count == inputs[index].valueCount ? inputs[index].address : nil
+      let dtype = plan.inputs[index].type.tensor?.dtype ?? .i64
+      for element in 0..<inputs[index].valueCount {
+        let value = base.map { dtype.loadInteger(from: $0, at: element) } ?? DimProgram.unknown
+        if inputs[index].sizes[rank + element] != value { inputs[index].sizes[rank + element] = value }
+      }
     }
   }
 

@@ -55,6 +55,7 @@ final class ContextState {
   /// Runs the profile that is asked for on what is bound.
   func run(_ selection: ProfileSelection?) throws(RunError) {
     try bindings.requireInputs()
+    bindings.takeSizes()
     let index = try select(selection ?? ProfileSelection.pinned(for: engine) ?? .index(0))
     let state = try state(index)
     state.profiler = profilers[index]
@@ -63,7 +64,9 @@ final class ContextState {
       try workspace.allocateBlock(for: need)
       reserved = index
     }
-    try state.runAll()
+    do { try state.runAll() } catch {
+      throw engine.plans.count == 1 || fits(index) ? error : error.offering(engine.plans)
+    }
     active = index
     shapeLog?.record(bindings)
   }
@@ -74,6 +77,9 @@ final class ContextState {
     for state in states { count += state?.heldByteCount ?? 0 }
     return count
   }
+
+  /// How many plans were bound so far, over all profiles.
+  var boundPlanCount: Int { states.reduce(0) { $0 + ($1?.boundPlanCount ?? 0) } }
 
   private func state(_ index: Int) throws(RunError) -> RunState {
     if let state = states[index] { return state }
@@ -95,10 +101,13 @@ extension ContextState {
       for index in 0..<engine.plans.count where fits(index) { return index }
     }
     var shapes: [String: [Int]] = [:]
+    var values: [String: [Int]] = [:]
     for (index, input) in bindings.inputs.enumerated() where !input.isObject {
-      shapes[bindings.plan.inputs[index].name] = input.shape
+      let name = bindings.plan.inputs[index].name
+      shapes[name] = input.shape
+      if input.valueCount > 0 { values[name] = Array(input.sizes.suffix(input.valueCount)) }
     }
-    throw RunError.noProfileFits(shapes, engine.plans)
+    throw RunError.noProfileFits(shapes, values: values, engine.plans)
   }
 
   /// The profile of least predicted time among those that fit; nil when none fits.
@@ -129,7 +138,7 @@ extension ContextState {
     for pass in 0..<2 {
       for input in 0..<program.inputAxes.count where !bindings.inputs[input].isObject {
         for axis in 0..<program.inputAxes[input].count {
-          let size = bindings.inputs[input].shape[axis]
+          let size = bindings.inputs[input].sizes[axis]
           switch program.inputAxes[input][axis] {
           case .constant(let expected): if size != expected { return false }
           case .symbol(let node):

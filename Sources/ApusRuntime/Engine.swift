@@ -76,10 +76,13 @@ public final class Engine: Sendable {
 
   /// What a run of the profile at `profile` with these input shapes needs, without allocating it.
   ///
+  /// - Parameter values: elements of inputs that decide sizes; those left out are what the profile is tuned for.
   /// - Throws: ``RunError`` when a shape does not fit.
-  public func memoryForecast(shapes: [String: [Int]], profile: Int = 0) throws(RunError) -> MemoryForecast {
+  public func memoryForecast(
+    shapes: [String: [Int]], values: [String: [Int]] = [:], profile: Int = 0
+  ) throws(RunError) -> MemoryForecast {
     guard plans.indices.contains(profile) else { throw RunError.unknownProfile(.index(profile), profiles) }
-    return try MemoryForecast(variants[profile].program, shapes: shapes)
+    return try MemoryForecast(variants[profile].program, shapes: shapes, values: values)
   }
 
   private static func textConstants(_ plan: Plan) throws(EngineFileError) -> [Int: HostValue] {

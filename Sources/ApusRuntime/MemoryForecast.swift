@@ -29,20 +29,25 @@ extension Plan {
 
   /// What a run with these input shapes needs, for an engine of any target; inputs without symbols may be left out.
   ///
+  /// - Parameter values: elements of inputs that decide sizes; those left out are what the profile is tuned for.
   /// - Throws: ``RunError`` when a shape does not fit.
-  public func memoryForecast(shapes: [String: [Int]]) throws(RunError) -> MemoryForecast {
+  public func memoryForecast(
+    shapes: [String: [Int]], values: [String: [Int]] = [:]
+  ) throws(RunError) -> MemoryForecast {
     do { try validate() } catch { throw RunError(problems: error.problems) }
-    return try MemoryForecast(Program(self), shapes: shapes)
+    return try MemoryForecast(Program(self), shapes: shapes, values: values)
   }
 }
 
 extension MemoryForecast {
-  init(_ program: Program, shapes: [String: [Int]]) throws(RunError) {
-    self.init(program, try Self.bound(program, shapes: shapes))
+  init(_ program: Program, shapes: [String: [Int]], values: [String: [Int]]) throws(RunError) {
+    self.init(program, try Self.bound(program, shapes: shapes, values: values))
   }
 
-  /// The plan bound to shapes by name, without memory.
-  static func bound(_ program: Program, shapes: [String: [Int]]) throws(RunError) -> BoundPlan {
+  /// The plan bound to shapes and values by name, without memory.
+  static func bound(
+    _ program: Program, shapes: [String: [Int]], values: [String: [Int]]
+  ) throws(RunError) -> BoundPlan {
     let plan = program.plan
     var problems: [Diagnostic] = []
     var ordered: [[Int]] = []
@@ -51,7 +56,9 @@ extension MemoryForecast {
     }
     for input in plan.inputs {
       let shape = shapes[input.name] ?? input.type.tensor?.constantShape ?? []
-      ordered.append(shape)
+      let elements = values[input.name] ?? input.values?.compactMap { $0.evaluate(plan.profile.opt) } ?? []
+      if elements.count != input.values?.count ?? 0 { problems.append(RunError.missingInput(input)) }
+      ordered.append(shape + elements)
       guard let type = input.type.tensor else { continue }
       if shapes[input.name] == nil, type.constantShape == nil {
         problems.append(RunError.missingInput(input))

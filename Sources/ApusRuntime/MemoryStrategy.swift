@@ -82,10 +82,13 @@ extension Engine {
 
   /// Bytes of working memory that runs with these input shapes need; inputs of one shape may be left out.
   ///
+  /// - Parameter values: elements of inputs that decide sizes; those left out are what the profile is tuned for.
   /// - Throws: ``RunError`` when a shape does not fit the profile.
-  public func workspaceByteCount(shapes: [String: [Int]], profile: ProfileSelection = .index(0)) throws(RunError) -> Int
-  {
+  public func workspaceByteCount(
+    shapes: [String: [Int]], values: [String: [Int]] = [:], profile: ProfileSelection = .index(0)
+  ) throws(RunError) -> Int {
     let program = variants[try index(of: profile)].program
-    return try MemoryForecast.bound(program, shapes: shapes).need.byteCount(threads: device.scratchCount)
+    return try MemoryForecast.bound(program, shapes: shapes, values: values).need.byteCount(
+      threads: device.scratchCount)
   }
 }

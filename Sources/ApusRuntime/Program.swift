@@ -19,6 +19,7 @@ struct Program: Sendable {
   /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
   private(set) var launchSlots: [Int] = []
   private(set) var launchParameters: [Int] = []
+  /// For each input the rules of its axes, then those of its elements that decide sizes.
   private(set) var inputAxes: [[AxisRule]] = []
   private(set) var outputs: [OutputRecord] = []
   /// Slots in an order in which a view comes after what it looks at.
@@ -35,7 +36,7 @@ struct Program: Sendable {
     addSlots()
     for step in plan.steps { add(step) }
     for input in plan.inputs {
-      inputAxes.append(input.type.tensor?.shape.map { axisRule($0) } ?? [])
+      inputAxes.append(((input.type.tensor?.shape ?? []) + (input.values ?? [])).map { axisRule($0) })
     }
     for (index, output) in plan.outputs.enumerated() {
       outputs.append(
@@ -137,7 +138,7 @@ struct OutputRecord: Sendable {
   var isObject: Bool
 }
 
-/// How an axis of an input's shape is checked or used.
+/// How the size of an input's axis, or an element that decides sizes, is checked or used.
 enum AxisRule: Sendable {
   case constant(Int)
   case symbol(node: Int)

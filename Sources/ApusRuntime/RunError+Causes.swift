@@ -94,19 +94,42 @@ extension RunError {
   }
 
   /// Names every input with the sizes given and those that each profile takes.
-  package static func noProfileFits(_ shapes: [String: [Int]], _ plans: [Plan]) -> RunError {
+  package static func noProfileFits(
+    _ shapes: [String: [Int]], values: [String: [Int]] = [:], _ plans: [Plan]
+  ) -> RunError {
     var lines: [String] = []
     for (index, input) in plans[0].inputs.enumerated() {
-      guard let found = shapes[input.name] else { continue }
-      let offers = plans.map { plan in
-        let sizes = plan.inputs[index].type.tensor?.shape.map(\.rangeText) ?? []
-        return "'\(plan.profile.name)' [\(sizes.joined(separator: ", "))]"
+      if let found = shapes[input.name] {
+        let offers = offers(plans) { $0.inputs[index].type.tensor?.shape ?? [] }
+        lines.append("input '\(input.name)' is \(found), the profiles take \(offers)")
       }
-      lines.append("input '\(input.name)' is \(found), the profiles take \(offers.joined(separator: ", "))")
+      if let found = values[input.name], !found.contains(DimProgram.unknown) {
+        let offers = offers(plans) { $0.inputs[index].values ?? [] }
+        lines.append("input '\(input.name)' holds \(found), the profiles take \(offers)")
+      }
     }
     return RunError(
-      "APUS-R-0008", "no profile holds these shapes: \(lines.joined(separator: "; "))", place: "inputs",
-      hint: "Change the shapes, or build the engine with a profile for them.")
+      "APUS-R-0008", "no profile holds these \(values.isEmpty ? "shapes" : "inputs"): \(lines.joined(separator: "; "))",
+      place: "inputs", hint: "Change the shapes, or build the engine with a profile for them.")
+  }
+
+  private static func offers(_ plans: [Plan], _ dims: (Plan) -> [Dim]) -> String {
+    plans.map { "'\($0.profile.name)' [\(dims($0).map(\.rangeText).joined(separator: ", "))]" }.joined(separator: ", ")
+  }
+
+  /// The same problems of inputs, the first with what each profile takes.
+  func offering(_ plans: [Plan]) -> RunError {
+    guard var first = problems.first, ["APUS-R-0005", "APUS-R-0007"].contains(first.code) else { return self }
+    var lines: [String] = []
+    for (index, input) in plans[0].inputs.enumerated() {
+      let shapes = Self.offers(plans) { $0.inputs[index].type.tensor?.shape ?? [] }
+      if !input.holdsObject { lines.append("'\(input.name)' \(shapes)") }
+      if input.values != nil {
+        lines.append("values of '\(input.name)' \(Self.offers(plans) { $0.inputs[index].values ?? [] })")
+      }
+    }
+    first.hint = "The profiles take: \(lines.joined(separator: "; "))."
+    return RunError(problems: [first] + problems.dropFirst())
   }
 
   static func badType(_ input: Binding, found: String) -> Diagnostic {

@@ -120,19 +120,7 @@ extension RunState {
         "APUS-R-0015", "element \(index) is read of \(bytes.count) bytes",
         place: "slot '\(program.plan.slots[slot].name)'")
     }
-    func load<Number: FixedWidthInteger>(_ type: Number.Type) -> Int {
-      Int(clamping: base.loadUnaligned(fromByteOffset: index * MemoryLayout<Number>.size, as: type))
-    }
-    switch dtype {
-    case .i64: return load(Int64.self)
-    case .u64: return load(UInt64.self)
-    case .i32: return load(Int32.self)
-    case .u32: return load(UInt32.self)
-    case .i16: return load(Int16.self)
-    case .u16: return load(UInt16.self)
-    case .i8, .i4, .i2: return load(Int8.self)
-    default: return load(UInt8.self)
-    }
+    return dtype.loadInteger(from: base, at: index)
   }
 
   func store(_ value: Int, in slot: Int) throws(RunError) {

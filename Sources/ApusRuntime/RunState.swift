@@ -20,6 +20,8 @@ final class RunState {
   /// Plans bound before, with the key of each and the number of the run that last used it.
   private var boundPlans: [(key: [Int], plan: BoundPlan, lastUse: Int)] = []
   private var runCount = 0
+  /// How many plans were bound so far.
+  private(set) var boundPlanCount = 0
   /// Buffers of grown slots.
   var grown: [DeviceBuffer?]
   /// Holds sizes between their computation and their assignment.
@@ -98,7 +100,7 @@ extension RunState {
     let plan =
       level == .piece
       ? try BoundPlan(piece: program, symbols: key, memoryLimit: limit, ceiling: ceiling)
-      : try BoundPlan(program, shapes: bindings.inputs.map(\.shape), memoryLimit: limit, ceiling: ceiling)
+      : try BoundPlan(program, shapes: bindings.inputs.map(\.sizes), memoryLimit: limit, ceiling: ceiling)
     if boundPlans.count >= Self.boundPlanLimit,
       let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
     {
@@ -106,6 +108,7 @@ extension RunState {
     }
     // A copy of its own, so that the key can be set in place later.
     boundPlans.append((key.map { $0 }, plan, runCount))
+    boundPlanCount += 1
     bound = plan
   }
 
@@ -119,8 +122,8 @@ extension RunState {
   private func takeSizes() {
     var position = 0
     for input in 0..<bindings.inputs.count {
-      for axis in 0..<bindings.inputs[input].shape.count {
-        key[position] = bindings.inputs[input].shape[axis]
+      for size in 0..<bindings.inputs[input].sizes.count {
+        key[position] = bindings.inputs[input].sizes[size]
         position += 1
       }
     }

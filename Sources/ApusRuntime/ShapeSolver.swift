@@ -1,7 +1,9 @@
 import ApusCore
 import ApusPlan
 
-/// Finds the shape symbols' values from the shapes of a call's inputs and checks every axis against them.
+/// Finds the shape symbols' values from a call's inputs and checks every size against them.
+///
+/// What is called the shape of an input here is followed by its elements that decide sizes, if any do.
 struct ShapeSolver {
   let program: Program
   private var problems: [Diagnostic] = []
@@ -27,10 +29,25 @@ struct ShapeSolver {
   }
 
   private mutating func report(_ code: String, _ input: Int, _ axis: Int, _ message: String, _ hint: String = "") {
-    let binding = program.plan.inputs[input]
     problems.append(
       Diagnostic(
-        code, "\(message); the type is \(binding.type)", place: "input '\(binding.name)', axis \(axis)", hint: hint))
+        code, "\(message); the type is \(program.plan.inputs[input].type)", place: place(input, axis), hint: hint))
+  }
+
+  private func rank(_ input: Int) -> Int { program.plan.inputs[input].type.tensor?.rank ?? 0 }
+
+  private func place(_ input: Int, _ axis: Int) -> String {
+    let part = axis < rank(input) ? "axis \(axis)" : "element \(axis - rank(input))"
+    return "input '\(program.plan.inputs[input].name)', \(part)"
+  }
+
+  private func noun(_ input: Int, _ axis: Int) -> String { axis < rank(input) ? "size" : "value" }
+
+  /// The expression of an axis or element.
+  private func text(_ input: Int, _ axis: Int) -> String {
+    let binding = program.plan.inputs[input]
+    let dim = axis < rank(input) ? binding.type.tensor?.shape[axis] : binding.values?[axis - rank(input)]
+    return dim?.description ?? ""
   }
 
   private mutating func bindSymbols(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {
@@ -39,7 +56,9 @@ struct ShapeSolver {
         let size = shapes[input][axis]
         switch rule {
         case .constant(let expected):
-          if size != expected { report("APUS-R-0005", input, axis, "the size is \(size), \(expected) is expected") }
+          if size != expected {
+            report("APUS-R-0005", input, axis, "the \(noun(input, axis)) is \(size), \(expected) is expected")
+          }
         case .symbol(let node): bind(node, to: size, input, axis, values)
         case .linear, .computed: break
         }
@@ -56,8 +75,8 @@ struct ShapeSolver {
     } else if values[node] != size, let origin = origins[node] {
       report(
         "APUS-R-0006", input, axis,
-        "the size is \(size), but '\(program.plan.shapeSymbols[node].name)' is \(values[node]) at input "
-          + "'\(program.plan.inputs[origin.input].name)', axis \(origin.axis)")
+        "the \(noun(input, axis)) is \(size), but '\(program.plan.shapeSymbols[node].name)' is \(values[node]) at "
+          + place(origin.input, origin.axis))
     }
   }
 
@@ -69,8 +88,9 @@ struct ShapeSolver {
         else { continue }
         let rest = saturatingAdd(shapes[input][axis], constant == .min ? .max : -constant)
         if coefficient != -1, rest % coefficient != 0 {
-          let dim = program.plan.inputs[input].type.tensor?.shape[axis].description ?? ""
-          report("APUS-R-0005", input, axis, "the size is \(shapes[input][axis]), which is not \(dim) for any integer")
+          report(
+            "APUS-R-0005", input, axis,
+            "the \(noun(input, axis)) is \(shapes[input][axis]), which is not \(text(input, axis)) for any integer")
         } else {
           bind(symbol, to: saturatingFloorDivide(rest, coefficient), input, axis, values)
         }
@@ -85,7 +105,7 @@ struct ShapeSolver {
           Diagnostic("APUS-R-0009", "the inputs' shapes do not tell the size '\(symbol.name)'", place: "inputs"))
         continue
       }
-      if values[node] < 0 || !symbol.range.contains(values[node]) {
+      if values[node] < 0 && origin.axis < rank(origin.input) || !symbol.range.contains(values[node]) {
         report(
           "APUS-R-0007", origin.input, origin.axis,
           "'\(symbol.name)' is \(values[node]), the range is \(describe(symbol.range))",
@@ -108,9 +128,10 @@ struct ShapeSolver {
         }
         let size = shapes[input][axis]
         if values[node] != size {
-          let dim = program.plan.inputs[input].type.tensor?.shape[axis].description ?? ""
           let expected = values[node] == DimProgram.unknown ? "no size" : String(values[node])
-          report("APUS-R-0005", input, axis, "the size is \(size), \(expected) is expected for \(dim)")
+          report(
+            "APUS-R-0005", input, axis,
+            "the \(noun(input, axis)) is \(size), \(expected) is expected for \(text(input, axis))")
         }
       }
     }

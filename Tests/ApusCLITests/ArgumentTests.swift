@@ -1,3 +1,4 @@
+import Apus
 import ApusCore
 import ApusPlan
 import Testing
@@ -94,6 +95,56 @@ import Testing
     #expect(error?.problems.map(\.code) == ["APUS-C-0010"])
     #expect(error?.problems.first?.message.contains("'\(entry)'") == true)
     #expect(error?.problems.first?.place.contains("a: seq=1, \(entry)") == true)
+  }
+
+  // MARK: Elements that decide sizes
+
+  private func values(_ arguments: String...) throws -> ProfileSet? {
+    try ProfileArguments.values(.texts(arguments)) {
+      [("shape", .tensor(TensorType(.i64, [2]))), ("n", .tensor(TensorType(.i64, [])))]
+    }
+  }
+
+  @Test func elementsStandInBrackets() throws {
+    let arguments = ["any: shape=[-1,4], seq=1", "sized: seq=2..4@3, shape=[1, 4]..[512,4]@[128,4]"]
+    let set = try values(arguments[0], arguments[1])
+    #expect(set?.values["shape"] == [Dim(Symbol("shape$0", Interval(-1, 512))), 4])
+    let profiles = try ProfileArguments.parse(.texts(arguments), symbols: symbols, inputs: inputs, values: set)
+    #expect(profiles.map(\.name) == ["any", "sized"])
+    #expect(
+      profiles.map(\.ranges) == [
+        [.init(symbol: "shape$0", min: -1, opt: -1, max: -1), .init(symbol: "seq", min: 1, opt: 1, max: 1)],
+        [.init(symbol: "shape$0", min: 1, opt: 128, max: 512), .init(symbol: "seq", min: 2, opt: 3, max: 4)],
+      ])
+  }
+
+  @Test func withoutBracketsThereAreNoElements() throws { #expect(try values("a: shape=2, seq=1") == nil) }
+
+  @Test(arguments: [
+    ("shap=[1,2]", "APUS-C-0011"), ("shape=[1,2], shape=[1,2]", "APUS-C-0013"), ("shape=[1,2]..[3,1]", "APUS-B-0022"),
+    ("shape=[2,1]..[3,1]@[4,1]", "APUS-B-0022"),
+    ("n=[\([String](repeating: "1", count: 65).joined(separator: ","))]", "APUS-B-0027"),
+  ])
+  func mistakesOfElements(entries: String, code: String) {
+    do {
+      _ = try values("a: \(entries)")
+      Issue.record("no mistake is found")
+    } catch let error as any RoomError {
+      #expect(error.problems.map(\.code) == [code])
+    } catch { Issue.record("\(error)") }
+  }
+
+  @Test func elementsAreGivenByEveryProfileOrNone() throws {
+    let error = #expect(throws: UsageError.self) { try values("a: shape=[1,2]", "b: seq=1") }
+    #expect(error?.problems.map { "\($0.code) \($0.place)" } == ["APUS-C-0024 --profile \"b: seq=1\""])
+  }
+
+  @Test(arguments: [
+    "shape=[1,2", "shape=1 2]", "shape=[]", "shape=[1,x]", "shape=[1,2]..3", "shape=[1]@2", "shape=[1 2]",
+  ])
+  func malformedElementsAreNamed(entry: String) {
+    let error = #expect(throws: UsageError.self) { try parse("a: \(entry)") }
+    #expect(error?.problems.first?.code == "APUS-C-0010")
   }
 
   @Test func inputsStandForTheirSymbols() throws {

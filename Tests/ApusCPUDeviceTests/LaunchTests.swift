@@ -123,6 +123,63 @@ import Testing
     #expect(apus_allocation_count() - recording == 0)
   }
 
+  /// Neither do calls that change between profiles, however the profile is chosen.
+  @Test func changesOfProfileAllocateNothing() throws {
+    var plans = [try LaunchPlan.chain(depth: 3, blocks: 2), try LaunchPlan.chain(depth: 5, blocks: 4)]
+    for index in plans.indices {
+      plans[index].profile.name = "p\(index)"
+      plans[index].timings = [Timing(work: 1, seconds: Double(2 - index))]
+    }
+    let engine = try Engine(plans: plans, device: CPUDevice(threads: 2))
+    let context = try engine.makeContext()
+    try context.bind(input: "x", to: HostTensor(.f32, [64], doubles: (0..<64).map(Double.init)))
+    let selections: [ProfileSelection?] = [0, 1, .automatic, "p1", .fastest, nil]
+    for selection in selections { try context.run(profile: selection) }
+    #expect(try allocations(context, selections) == 0)
+    let inside = try engine.withProfile("p1") {
+      try context.run()
+      return (try allocations(context, [nil]), context.activeProfile)
+    }
+    #expect(inside == (0, 1))
+  }
+
+  /// Heap allocations of runs with each selection in turn.
+  private func allocations(_ context: borrowing ExecutionContext, _ selections: [ProfileSelection?]) throws -> Int64 {
+    let before = apus_allocation_count()
+    for _ in 0..<50 {
+      for position in selections.indices { try context.run(profile: selections[position]) }
+    }
+    return apus_allocation_count() - before
+  }
+
+  /// Nor do values that decide sizes, when they were seen before.
+  @Test func changesOfValuesAllocateNothing() throws {
+    var plan = try LaunchPlan.chain(depth: 2, blocks: 2)
+    let symbol = Symbol("v$0", Interval(-9, 9))
+    plan.shapeSymbols.append(symbol)
+    let type = ValueType.tensor(TensorType(.i64, [1]))
+    plan.slots.append(Slot(name: "v", type: type, storage: .input(1)))
+    plan.inputs.append(Binding(name: "v", type: type, slot: plan.slots.count - 1, values: [Dim(symbol)]))
+    let context = try Engine(plans: [plan], device: CPUDevice(threads: 1)).makeContext()
+    let memory = UnsafeMutableBufferPointer<Int64>.allocate(capacity: 1)
+    defer { memory.deallocate() }
+    try context.bind(input: "x", to: HostTensor(.f32, [64], doubles: (0..<64).map(Double.init)))
+    memory.initialize(repeating: 0)
+    try context.bind(input: "v", to: UnsafeRawBufferPointer(memory), shape: [1])
+    var counts: [Int64] = []
+    for _ in 0..<8 {
+      let before = apus_allocation_count()
+      for value in -3..<3 {
+        memory[0] = Int64(value)
+        try context.run()
+      }
+      counts.append(apus_allocation_count() - before)
+    }
+    #expect(counts[0] > 0 && counts.suffix(5).allSatisfy { $0 == 0 }, "\(counts)")
+    memory[0] = 10
+    #expect(throws: RunError.self) { try context.run() }
+  }
+
   @Test func launchesCostLittle() throws {
     let depth = 200
     let steps = (0..<depth).map { _ in LaunchPlan.launch("nothing", [0], blocks: 1) }

@@ -11,18 +11,30 @@ struct ProfileRow {
   /// Bytes of the arena for the largest sizes; nil when they have no limit.
   let largestArena: Int?
   let timings: [Timing]
+  /// Inputs whose elements decide sizes.
+  private let elements: [Binding]
 
   init(plan: Plan) {
     profile = plan.profile
     timings = plan.timings
     largestArena = plan.largestArenaByteCount
     stepCount = plan.stepCount
-    let values = SymbolValues(shapes: [:], inputs: plan.inputTypes, profile: plan.profile)
+    let values = SymbolValues(plan: plan, shapes: [:])
+    elements = plan.inputs.filter { $0.values != nil }
     memory = (try? values.shapes(of: plan.inputTypes)).flatMap { try? plan.memoryForecast(shapes: $0) }
   }
 
   var ranges: String {
-    profile.ranges.isEmpty ? "all sizes" : profile.ranges.map { "\($0.symbol)=\($0.sizesText)" }.joined(separator: ", ")
+    let named = Set(
+      elements.flatMap { $0.values?.indices.map { [name = $0.name] in Symbol.name(ofElement: $0, of: name) } ?? [] })
+    let sizes = profile.ranges.filter { !named.contains($0.symbol) }.map { "\($0.symbol)=\($0.sizesText)" }
+    let values = elements.map { input in "\(input.name)=[\((input.values ?? []).map(text).joined(separator: ", "))]" }
+    return sizes.isEmpty && values.isEmpty ? "all sizes" : (sizes + values).joined(separator: ", ")
+  }
+
+  /// An element as its range.
+  private func text(_ element: Dim) -> String {
+    profile.ranges.first { $0.symbol == element.asSymbol?.name }?.sizesText ?? "\(element)"
   }
 }
 
@@ -87,7 +99,12 @@ extension PlanReport {
   }
 
   private var bindings: String {
-    func lines(_ bindings: [Binding]) -> String { bindings.map { "  \($0.name): \($0.type)\n" }.joined() }
+    func lines(_ bindings: [Binding]) -> String {
+      bindings.map { binding in
+        let values = binding.values.map { ", elements [\($0.map(\.description).joined(separator: ", "))]" } ?? ""
+        return "  \(binding.name): \(binding.type)\(values)\n"
+      }.joined()
+    }
     return "Inputs\n" + lines(plan.inputs) + "Outputs\n" + lines(plan.outputs)
   }
 
@@ -190,7 +207,7 @@ extension PlanReport {
         ])
       ),
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
-      ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
+      ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type, values: $0.values) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
       ("symbols", .array(symbols.map(JSON.symbol))), ("pieces", .array(plan.pieces.map(Self.json))),
       ("profiles", .array(profiles.map(Self.json))),
@@ -262,13 +279,16 @@ extension Interval {
 
 extension JSON {
   /// An input or output: name, type in words, and for tensors dtype and shape, of which unknown sizes are expressions.
-  static func binding(_ name: String, _ type: ValueType) -> JSON {
+  static func binding(_ name: String, _ type: ValueType, values: [Dim]? = nil) -> JSON {
+    func dims(_ dims: [Dim]) -> JSON {
+      .array(dims.map { dim in dim.constantValue.map { .int($0) } ?? .string(dim.description) })
+    }
     var members: [(String, JSON)] = [("name", .string(name)), ("type", .string(type.description))]
     if let tensor = type.tensor {
       members.append(("dtype", .string(tensor.dtype.rawValue)))
-      members.append(
-        ("shape", .array(tensor.shape.map { dim in dim.constantValue.map { .int($0) } ?? .string(dim.description) })))
+      members.append(("shape", dims(tensor.shape)))
     }
+    if let values { members.append(("values", dims(values))) }
     return .object(members)
   }
 

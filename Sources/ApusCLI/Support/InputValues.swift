@@ -28,8 +28,13 @@ struct InputValues {
   init(files arguments: [String], seed: UInt64, plan: Plan, shapes: [String: [Int]]) throws(UsageError) {
     let given = try TensorFiles.inputs(arguments, of: plan.inputTypes)
     var shapes = shapes
-    for (name, value) in given { if let tensor = value.tensor { shapes[name] = tensor.shape } }
-    let sizes = SymbolValues(shapes: shapes, inputs: plan.inputTypes, profile: plan.profile)
+    var elements: [String: [Int]] = [:]
+    for (name, value) in given {
+      guard let tensor = value.tensor else { continue }
+      shapes[name] = tensor.shape
+      if plan.inputs.contains(where: { $0.name == name && $0.values != nil }) { elements[name] = tensor.ints }
+    }
+    let sizes = SymbolValues(plan: plan, shapes: shapes, elements: elements)
     var problems = UsageProblems()
     var entries: [Entry] = []
     for input in plan.inputs {
@@ -49,6 +54,12 @@ struct InputValues {
       }
       guard shape.reduce(1, saturatingMultiply) < 1 << 36 else {
         problems.add("APUS-C-0009", "\(shape) is too large to be made up", place: "input '\(input.name)'")
+        continue
+      }
+      if let elements = sizes.elements(of: input) {
+        let tensor = HostTensor(type.dtype, shape, int64s: elements.map(Int64.init))
+        entries.append(
+          Entry(name: input.name, value: .tensor(tensor), source: "\(elements), what the profile is tuned for"))
         continue
       }
       let tensor = RandomTensor.make(

@@ -1,8 +1,10 @@
+import Apus
 import ApusCore
 import ApusPlan
 
 /// Turns profiles that were typed into those of a model: by symbol as `NAME: seq=1..512@256, batch=4`, by input as
-/// `NAME: input_ids=1x1..1x512@1x256`, or by trtexec's shape flags.
+/// `NAME: input_ids=1x1..1x512@1x256`, by elements that decide sizes as `NAME: shape=[1,4]..[512,4]@[128,4]`, or by
+/// trtexec's shape flags.
 ///
 /// `a..b@o` is a range with the size to tune for, `a..b` tunes for the middle, `a` is fixed.
 struct ProfileArguments {
@@ -11,6 +13,7 @@ struct ProfileArguments {
   private let inputs: [(name: String, type: ValueType)]
   private let fixed: Set<String>
   private let earlier: [String]
+  private let values: ProfileSet?
   private var problems = UsageProblems()
   private(set) var profiles: [Profile] = []
   /// Where each range of the profile in hand was given.
@@ -22,13 +25,16 @@ struct ProfileArguments {
   ///   - option: the option they were given with, for messages.
   ///   - earlier: names of profiles that are there already.
   ///   - fixed: inputs whose shapes are given otherwise.
+  ///   - values: what ``values(_:inputs:)`` gave.
   /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol or input, `-0012` order of the
   ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other, `-0018` an input with a shape as well.
   static func parse(
     _ declarations: ProfileDeclarations, option: String = "--profile", symbols: [Symbol],
-    inputs: [(name: String, type: ValueType)], earlier: [String] = [], fixed: Set<String> = []
+    inputs: [(name: String, type: ValueType)], earlier: [String] = [], fixed: Set<String> = [],
+    values: ProfileSet? = nil
   ) throws(UsageError) -> [Profile] {
-    var reader = ProfileArguments(option: option, symbols: symbols, inputs: inputs, earlier: earlier, fixed: fixed)
+    var reader = ProfileArguments(
+      option: option, symbols: symbols, inputs: inputs, earlier: earlier, fixed: fixed, values: values)
     switch declarations {
     case .texts(let arguments): for argument in arguments { reader.read(argument) }
     case .shapes(let profiles): for profile in profiles { reader.read(profile) }
@@ -39,13 +45,14 @@ struct ProfileArguments {
 
   private init(
     option: String, symbols: [Symbol], inputs: [(name: String, type: ValueType)], earlier: [String],
-    fixed: Set<String>
+    fixed: Set<String>, values: ProfileSet?
   ) {
     self.option = option
     self.symbols = symbols
     self.inputs = inputs
     self.earlier = earlier
     self.fixed = fixed
+    self.values = values
   }
 
   /// A profile of trtexec's shape flags.
@@ -76,14 +83,15 @@ struct ProfileArguments {
       problems.add("APUS-C-0013", "two profiles are called '\(name)'", place: place)
     }
     origins = [:]
-    var ranges: [Profile.Range] = []
-    for item in (parts.last ?? "").split(separator: ",") {
+    var ranges = values?.profiles[profiles.count].ranges ?? []
+    for item in Self.items(parts.last ?? "") {
       guard let sizes = Self.sizes(item) else {
         problems.add(
           "APUS-C-0010", "'\(Self.trimmed(item))' is no range of a symbol or an input", place: place,
           hint: "Write SYMBOL=MIN..MAX@OPT, for instance seq=1..512@256, or INPUT=1x1..1x512@1x256.")
         continue
       }
+      if sizes.areValues { continue }
       if !symbols.contains(where: { $0.name == sizes.name }), let input = inputs.first(where: { $0.name == sizes.name })
       {
         add(sizes, of: input, to: &ranges, place)
@@ -172,13 +180,32 @@ struct ProfileArguments {
     let tuned = trimmed(item[item.index(after: split)...]).split(separator: "@", omittingEmptySubsequences: false)
     guard !name.isEmpty, (1...2).contains(tuned.count) else { return nil }
     let bounds = tuned[0].firstRange(of: "..").map { [tuned[0][..<$0.lowerBound], tuned[0][$0.upperBound...]] }
-    guard let min = shape(bounds?[0] ?? tuned[0]), let max = shape(bounds?[1] ?? tuned[0]), min.count == max.count
+    let areValues = tuned[0].hasPrefix("[")
+    let read = areValues ? elements : shape
+    guard let min = read(bounds?[0] ?? tuned[0]), let max = read(bounds?[1] ?? tuned[0]), min.count == max.count
     else {
       return nil
     }
-    if tuned.count == 1 { return ProfileSizes(name: name, min: min, opt: nil, max: max) }
-    guard let opt = shape(tuned[1]), opt.count == min.count else { return nil }
-    return ProfileSizes(name: name, min: min, opt: opt, max: max)
+    if tuned.count == 1 { return ProfileSizes(name: name, areValues: areValues, min: min, opt: nil, max: max) }
+    guard let opt = read(tuned[1]), opt.count == min.count else { return nil }
+    return ProfileSizes(name: name, areValues: areValues, min: min, opt: opt, max: max)
+  }
+
+  /// What the commas outside of brackets separate.
+  private static func items(_ text: Substring) -> [Substring] {
+    var depth = 0
+    return text.split { character in
+      if character == "[" { depth += 1 }
+      if character == "]" { depth -= 1 }
+      return character == "," && depth == 0
+    }
+  }
+
+  private static func elements(_ text: Substring) -> [Int]? {
+    guard text.hasPrefix("["), text.hasSuffix("]"), text.count > 2 else { return nil }
+    let parts = text.dropFirst().dropLast().split(separator: ",", omittingEmptySubsequences: false)
+    let elements = parts.compactMap { Int(trimmed($0)) }
+    return elements.count == parts.count ? elements : nil
   }
 
   private static func shape(_ text: Substring) -> [Int]? {
@@ -188,9 +215,10 @@ struct ProfileArguments {
   }
 }
 
-/// A symbol or input with its sizes in a profile, for each axis; one axis for a symbol.
+/// A symbol or input with its sizes in a profile, for each axis, or its elements; one axis for a symbol.
 struct ProfileSizes {
   let name: String
+  var areValues = false
   let min: [Int]
   let opt: [Int]?
   let max: [Int]
@@ -199,5 +227,58 @@ struct ProfileSizes {
 extension Profile.Range {
   fileprivate init(symbol: String, _ sizes: ProfileSizes, axis: Int) {
     self.init(symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis])
+  }
+}
+
+// MARK: Elements that decide sizes
+
+extension ProfileArguments {
+  /// What the profiles say about elements of inputs; nil when they say nothing.
+  ///
+  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0011` unknown input, `-0013` an input given twice, `-0024` one that
+  ///   only some profiles give; ``BuildError`` of the declarations.
+  static func values(
+    _ declarations: ProfileDeclarations, inputs: () throws -> [(name: String, type: ValueType)]
+  ) throws -> ProfileSet? {
+    guard case .texts(let arguments) = declarations else { return nil }
+    let given = arguments.map { argument in
+      let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      return items(parts.last ?? "").compactMap(sizes).filter(\.areValues)
+    }
+    if given.allSatisfy(\.isEmpty) { return nil }
+    let inputs = try inputs()
+    var problems = UsageProblems()
+    for (argument, entries) in zip(arguments, given) {
+      let place = "--profile \"\(argument)\""
+      for (index, entry) in entries.enumerated() {
+        if !inputs.contains(where: { $0.name == entry.name }) {
+          problems.add(
+            "APUS-C-0011", "the model has no input '\(entry.name)'", place: place,
+            hint: Spelling.hint(for: entry.name, in: inputs.map(\.name)))
+        } else if entries[..<index].contains(where: { $0.name == entry.name }) {
+          problems.add("APUS-C-0013", "input '\(entry.name)' is given values twice", place: place)
+        }
+      }
+    }
+    var declared: [Input] = []
+    for input in inputs {
+      let entries = given.map { $0.first { $0.name == input.name } }
+      if entries.allSatisfy({ $0 == nil }) { continue }
+      for (argument, entry) in zip(arguments, entries) where entry == nil {
+        problems.add(
+          "APUS-C-0024", "it gives no values for input '\(input.name)', as others do",
+          place: "--profile \"\(argument)\"")
+      }
+      declared.append(
+        Input(input.name, input.type.tensor?.dtype ?? .string, values: entries.compactMap { $0?.declaration }))
+    }
+    try problems.throwIfAny()
+    return try ProfileSet(declared)
+  }
+}
+
+extension ProfileSizes {
+  fileprivate var declaration: Input.Sizes {
+    min == max && opt == nil ? .fixed(min) : .range(min: min, opt: opt, max: max)
   }
 }

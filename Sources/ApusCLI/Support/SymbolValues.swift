@@ -5,9 +5,12 @@ import ApusPlan
 struct SymbolValues {
   private var values: [String: Int] = [:]
 
-  /// Sizes from input shapes come first, then those that the profile is tuned for.
-  init(shapes: [String: [Int]], inputs: [(name: String, type: ValueType)], profile: Profile?) {
-    for input in inputs {
+  /// Sizes from input shapes and from elements that decide sizes come first, then those that the profile is tuned for.
+  init(plan: Plan, shapes: [String: [Int]], elements: [String: [Int]] = [:]) {
+    for input in plan.inputs {
+      for (dim, element) in zip(input.values ?? [], elements[input.name] ?? []) {
+        if let symbol = dim.asSymbol, values[symbol.name] == nil { values[symbol.name] = element }
+      }
       guard let sizes = shapes[input.name], let shape = input.type.tensor?.shape, shape.count == sizes.count else {
         continue
       }
@@ -15,10 +18,17 @@ struct SymbolValues {
         if let symbol = dim.asSymbol, values[symbol.name] == nil { values[symbol.name] = size }
       }
     }
-    for range in profile?.ranges ?? [] where values[range.symbol] == nil { values[range.symbol] = range.opt }
+    for range in plan.profile.ranges where values[range.symbol] == nil { values[range.symbol] = range.opt }
   }
 
   func evaluate(_ dim: Dim) -> Int? { dim.evaluate { values[$0] } }
+
+  /// The elements of an input that decide sizes, when all are known.
+  func elements(of input: Binding) -> [Int]? {
+    guard let dims = input.values else { return nil }
+    let elements = dims.compactMap(evaluate)
+    return elements.count == dims.count ? elements : nil
+  }
 
   /// The sizes of a shape when all are known.
   func sizes(of type: TensorType) -> [Int]? {

@@ -12,6 +12,7 @@ struct InputReader {
     for shape in session.options.shapes.values {
       for dim in shape { dim.symbols.forEach { session.symbols.reserve($0) } }
     }
+    for dim in session.options.values.values.joined() { dim.symbols.forEach { session.symbols.reserve(element: $0) } }
     checkNames(inputs)
     let bindings = overriddenSymbols(inputs)
     for input in inputs {
@@ -22,7 +23,11 @@ struct InputReader {
         }
         var type = try valueType(input.type, name: input.name, bindings: bindings)
         if let shape = session.options.shapes[input.name] { type = try override(type, shape) }
-        try scope.define(input.name, scope.builder.graph.addInput(input.name, type))
+        let values = session.options.values[input.name]
+        if let values { type = try self.type(type, holding: values.count) }
+        let id = scope.builder.graph.addInput(input.name, type)
+        scope.builder.graph[id].dims = values
+        try scope.define(input.name, id)
       } catch {
         session.report(error.at("input '\(input.name)'"))
         scope.fail(input.name)
@@ -49,7 +54,8 @@ struct InputReader {
 
   private func checkNames(_ inputs: [Onnx_ValueInfoProto]) {
     let known = inputs.map(\.name)
-    for name in session.options.shapes.keys.sorted() + session.options.constants.keys.sorted()
+    let options = session.options
+    for name in options.shapes.keys.sorted() + options.values.keys.sorted() + options.constants.keys.sorted()
     where !known.contains(name) {
       session.report(
         Diagnostic(
@@ -110,6 +116,18 @@ struct InputReader {
       }
     }
     return .tensor(tensor.with(shape: shape))
+  }
+
+  /// The type of an input of which a number of elements decide sizes.
+  private func type(_ type: ValueType, holding count: Int) throws(ImportError) -> ValueType {
+    guard let tensor = type.tensor, tensor.dtype.isInteger, tensor.rank <= 1 else {
+      throw ImportError(
+        "APUS-I-0042", "is \(type): only elements of an integer tensor of rank 0 or 1 can decide sizes")
+    }
+    if let size = tensor.elementCount.constantValue, size != count {
+      throw ImportError("APUS-I-0042", "is \(type), \(count) values are given for it")
+    }
+    return .tensor(tensor.with(shape: tensor.rank == 0 ? [] : [Dim(count)]))
   }
 
   // MARK: Types

@@ -6,11 +6,19 @@ struct SymbolTable {
   private var taken: Set<String> = []
   /// Names of the symbols that are set while running.
   var late: Set<String> = []
+  /// Names of the symbols that stand for elements of inputs.
+  private(set) var elements: Set<String> = []
 
   /// Keeps a name from being given to a fresh symbol.
   mutating func reserve(_ symbol: Symbol) {
     taken.insert(symbol.name)
     if named[symbol.name] == nil { named[symbol.name] = symbol }
+  }
+
+  /// Keeps the name of a symbol that stands for an element of an input.
+  mutating func reserve(element symbol: Symbol) {
+    taken.insert(symbol.name)
+    elements.insert(symbol.name)
   }
 
   /// The symbol of a dimension name; nil when the name is not a plain name (empty, `?`, arithmetic).

@@ -56,14 +56,24 @@ enum MovementOperators {
     }
     let allowsZero = try n.flag("allowzero")
     let input = try n.shape(x)
-    if let shape = try resolved(requested, of: input, allowsZero: allowsZero) { return [try n.reshape(x, shape)] }
+    let hasOpen = requested.contains { isOpen(n, $0, allowsZero) }
+    if let shape = try resolved(requested, of: input, allowsZero: allowsZero, hasOpen: hasOpen) {
+      return [try n.reshape(x, shape)]
+    }
     return [try n.reshape(x, dynamic(n, requested, of: input, allowsZero: allowsZero))]
+  }
+
+  /// Whether an entry may turn out to be −1, or an element of an input to be the 0 that copies a size.
+  private static func isOpen(_ n: NodeContext, _ dim: Dim, _ allowsZero: Bool) -> Bool {
+    if dim.isConstant { return false }
+    if dim.range.lower < 0 { return true }
+    return !allowsZero && dim.range.lower == 0 && dim.symbols.contains { n.session.symbols.elements.contains($0.name) }
   }
 
   /// The shape that a Reshape asks for, with −1 (the rest) and 0 (as in the input) replaced; nil when it is known only
   /// while running which entries these are.
   private static func resolved(
-    _ requested: [Dim], of input: Shape, allowsZero: Bool
+    _ requested: [Dim], of input: Shape, allowsZero: Bool, hasOpen: Bool
   ) throws(ImportError) -> Shape? {
     var shape = requested
     var rest: Int?
@@ -85,7 +95,7 @@ enum MovementOperators {
       shape[rest] = try quotient(Dim.product(input), Dim.product(shape))
       return shape
     }
-    return requested.contains { $0.range.lower < 0 } ? nil : shape
+    return hasOpen ? nil : shape
   }
 
   private static func quotient(_ total: Dim, _ known: Dim) throws(ImportError) -> Dim {
@@ -113,7 +123,8 @@ enum MovementOperators {
     let known = try n.settled(Dim.product(factors), "known")
     let rest = try n.settled(Dim.product(input).floorDivided(by: Dim.maximum(known, 1)), "rest")
     return zip(requested, copied).map { dim, copy in
-      dim.range.lower >= 0 ? dim : Dim.maximum(dim, 0) + copy + Dim.maximum(-dim, 0) * rest
+      if dim == 0 { return copy }
+      return isOpen(n, dim, allowsZero) ? Dim.maximum(dim, 0) + copy + Dim.maximum(-dim, 0) * rest : dim
     }
   }
 
