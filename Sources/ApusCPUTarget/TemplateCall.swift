@@ -115,3 +115,51 @@ struct GemmBlock {
     }
   }
 }
+
+/// Constant `[K, N]` matrices packed into panels of `width` columns, as `gemm.h` reads them.
+struct PackedPanels {
+  let batches: Int
+  let depth: Int
+  let columns: Int
+  let width: Int
+  /// Whether the constant is `[N, K]`.
+  let isTransposed: Bool
+
+  private var panels: Int { (columns + width - 1) / width }
+
+  var layout: PackedLayout {
+    let (depth, width, panels) = (Dim(depth), Dim(width), Dim(panels))
+    return PackedLayout(
+      name: "panels of \(self.width)\(isTransposed ? ", transposed" : "")", pack: pack,
+      index: { [isTransposed] coordinates, arena in
+        let (k, n) =
+          isTransposed
+          ? (coordinates[1], coordinates[0]) : (coordinates[coordinates.count - 2], coordinates[coordinates.count - 1])
+        let batch = coordinates.dropLast(2).first ?? 0
+        let panel = batch * panels + arena.quotient(n, width)
+        return (panel * depth + k) * width + arena.remainder(n, width)
+      })
+  }
+
+  private func pack(_ source: HostTensor) -> HostTensor {
+    let count = batches * panels * depth * width
+    let storage = HostStorage(byteCount: 4 * count)
+    let to = storage.base.bindMemory(to: Float.self, capacity: count)
+    let (kStep, nStep) = isTransposed ? (1, depth) : (columns, 1)
+    source.withUnsafeBytes { bytes in
+      guard let from = bytes.bindMemory(to: Float.self).baseAddress else { return }
+      for panel in 0..<batches * panels {
+        let first = panel % panels * width
+        let own = min(width, columns - first)
+        let matrix = from + panel / panels * depth * columns + first * nStep
+        let target = to + panel * depth * width
+        for k in 0..<depth {
+          let row = target + k * width
+          for j in 0..<own { row[j] = matrix[k * kStep + j * nStep] }
+          for j in own..<width { row[j] = 0 }
+        }
+      }
+    }
+    return HostTensor(dtype: .f32, shape: [count], storage: storage)
+  }
+}

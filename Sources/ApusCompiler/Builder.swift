@@ -84,7 +84,7 @@ package enum Builder {
       options.progress(.compile, 0, shared.sources.count)
       images.append(try target.compile(shared.sources) { options.progress(.compile, $0, $1) })
     }
-    let constants = shared.constants.section()
+    let constants = shared.constants.makeSection()
     plans = options.earlier + plans
     for index in plans.indices {
       plans[index].share(functions: shared.functions, images: images, constants: constants)

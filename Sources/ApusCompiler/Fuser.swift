@@ -40,6 +40,8 @@ struct Fuser {
   private var pending: [ValueID: Pending] = [:]
   private let fuses: Bool
   private let control: ControlLowering
+  /// Constants that are in memory only as a template keeps them.
+  private var layouts: [ValueID: PackedLayout] = [:]
   var log: FusionLog
 
   init(_ graph: Graph, target: any Target, fuses: Bool, control: ControlLowering, log: FusionLog) {
@@ -50,9 +52,14 @@ struct Fuser {
     self.log = log
     users = graph.uses()
     outputs = Set(graph.outputs)
+    if fuses { layouts = sharedLayouts() }
   }
 
   mutating func run(into builder: inout StepBuilder) throws(BuildError) {
+    for (value, layout) in layouts.sorted(by: { $0.key.index < $1.key.index }) {
+      guard let constant = graph[value].constant else { continue }
+      builder.place(value, in: builder.addPacked(constant, layout, name: graph[value].name))
+    }
     for id in graph.order { try visit(id, &builder) }
     for output in graph.outputs { try store(output, &builder) }
   }
@@ -90,24 +97,62 @@ struct Fuser {
     try emitHost(node, &builder)
   }
 
+  /// Layouts of constants that a template packs and that are looked up row by row beside, as tied embeddings are: the
+  /// lookup reads the packed form, so that it alone is kept.
+  private func sharedLayouts() -> [ValueID: PackedLayout] {
+    var layouts: [ValueID: PackedLayout] = [:]
+    for gather in graph.order.map({ graph[$0] }) where gather.op.name == "gather" {
+      let value = gather.inputs[0]
+      guard layouts[value] == nil, graph[value].constant != nil, !outputs.contains(value) else { continue }
+      var found: [PackedLayout?] = []
+      for user in (users[value] ?? []).map({ graph[$0] }) {
+        if user.op.name == "gather", user.inputs[1] != value { continue }
+        guard user.op.name == "transpose", let permutation = try? user.op.attributes.ints("perm") else {
+          found.append(layout(of: value, in: user, nil))
+          continue
+        }
+        let view = TransposedView(source: value, permutation: permutation)
+        found += (users[user.outputs[0]] ?? []).map { layout(of: user.outputs[0], in: graph[$0], view) }
+        if outputs.contains(user.outputs[0]) { found.append(nil) }
+      }
+      guard let layout = found.first ?? nil, found.allSatisfy({ $0?.name == layout.name }) else { continue }
+      layouts[value] = layout
+    }
+    return layouts
+  }
+
+  private func layout(of value: ValueID, in node: Node, _ view: TransposedView?) -> PackedLayout? {
+    guard node.outputs.count == 1, node.inputs.filter({ $0 == value }).count == 1,
+      let operand = node.inputs.firstIndex(of: value),
+      let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil })
+    else { return nil }
+    return template.layout(of: operand, of: node, view, in: graph)
+  }
+
   /// Brings a template's operands into memory, but for transposes that it reads through.
   private mutating func storeOperands(
     _ node: Node, _ template: any KernelTemplate, _ builder: inout StepBuilder
   ) throws(BuildError) -> [ValueID: TransposedView] {
     var views: [ValueID: TransposedView] = [:]
     for (operand, input) in node.inputs.enumerated() {
-      if template.readsTransposed(operand), let region = pending[input], region.nodes.count == 1, region.anchor == nil,
-        let transpose = graph.producer(input).map({ graph[$0] }), transpose.op.name == "transpose",
-        let perm = try? transpose.op.attributes.ints("perm"), perm.last == perm.count - 1
-      {
+      if let view = transposedView(input), template.readsTransposed(operand, view, in: graph) {
         if isUsedOnce(input) { pending[input] = nil }
-        try store(transpose.inputs[0], &builder)
-        views[input] = TransposedView(source: transpose.inputs[0], permutation: perm)
+        try store(view.source, &builder)
+        views[input] = view
       } else {
         try store(input, &builder)
       }
     }
     return views
+  }
+
+  /// What a pending value is the transpose of.
+  private func transposedView(_ value: ValueID) -> TransposedView? {
+    guard let region = pending[value], region.nodes.count == 1, region.anchor == nil,
+      let transpose = graph.producer(value).map({ graph[$0] }), transpose.op.name == "transpose",
+      let permutation = try? transpose.op.attributes.ints("perm")
+    else { return nil }
+    return TransposedView(source: transpose.inputs[0], permutation: permutation)
   }
 
   /// Whether one node and nobody else needs a value.
@@ -217,10 +262,7 @@ struct Fuser {
 
   private func arguments(_ leaves: [ValueID], _ arena: ExprArena) -> [ValueID: Operand] {
     var operands: [ValueID: Operand] = [:]
-    for leaf in leaves {
-      let type = graph.tensorType(leaf)
-      operands[leaf] = Operand(argument: arena.addBuffer(type.dtype), type)
-    }
+    for leaf in leaves { operands[leaf] = arena.argument(graph.tensorType(leaf), layouts[leaf]) }
     return operands
   }
 
@@ -282,7 +324,7 @@ struct Fuser {
           var all = operands
           all[anchor.value] = anchorOperand
           return region.element(all)
-        }, views: anchor.views)
+        }, views: anchor.views, layouts: layouts)
       _ = builder.allocate(value)
       try anchor.template.emit(anchorRegion, into: &builder)
       return

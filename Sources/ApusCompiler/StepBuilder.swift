@@ -12,6 +12,14 @@ struct SharedParts {
   /// The image that new functions go into.
   private let image: Int
   var constants: ConstantPool
+  private var packed: [PackedKey: (source: HostTensor, offset: Int, type: TensorType)] = [:]
+
+  private struct PackedKey: Hashable {
+    let storage: ObjectIdentifier
+    let byteOffset: Int
+    let shape: [Int]
+    let layout: String
+  }
 
   /// Starts with what the plans of an engine share; empty for none.
   init(continuing plans: [Plan]) {
@@ -19,6 +27,19 @@ struct SharedParts {
     image = plans.first?.images.count ?? 0
     constants = ConstantPool(continuing: plans)
     for (index, function) in functions.enumerated() { functionByName[function.symbol] = index }
+  }
+
+  /// Offset and type of a constant in a layout. What lies in a mapped file is packed once for all plans.
+  mutating func addPacked(_ tensor: HostTensor, _ layout: PackedLayout) -> (offset: Int, type: TensorType) {
+    let key = PackedKey(
+      storage: ObjectIdentifier(tensor.storage), byteOffset: tensor.byteOffset, shape: tensor.shape, layout: layout.name
+    )
+    if let known = packed[key] { return (known.offset, known.type) }
+    let result = layout.pack(tensor)
+    let offset = constants.add(result)
+    // The source is kept, so that no other storage takes its identity.
+    if tensor.storage.isBorrowed { packed[key] = (tensor, offset, result.type) }
+    return (offset, result.type)
   }
 
   /// The function that a source defines.
@@ -99,6 +120,12 @@ package struct StepBuilder {
 
   package mutating func addConstant(_ tensor: HostTensor, name: String) -> Int {
     return addSlot(name, .tensor(tensor.type), .constant(offset: shared.constants.add(tensor)))
+  }
+
+  /// A constant as a template keeps it.
+  package mutating func addPacked(_ tensor: HostTensor, _ layout: PackedLayout, name: String) -> Int {
+    let (offset, type) = shared.addPacked(tensor, layout)
+    return addSlot(name, .tensor(type), .constant(offset: offset))
   }
 
   // MARK: Steps
@@ -194,18 +221,28 @@ package struct ConstantPool {
     return HostTensor(.u8, [bytes.count], elements: bytes)
   }
 
-  package func section() -> ConstantSection {
+  /// All constants in one piece of memory; the pool gives each up as it is copied, and takes no more.
+  package mutating func makeSection() -> ConstantSection {
     if tensors.isEmpty { return earlier }
     let storage = HostStorage(byteCount: byteCount)
-    storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-    storage.base.copyMemory(from: earlier.address, byteCount: earlier.byteCount)
-    for (offset, tensor) in tensors {
-      tensor.withUnsafeBytes { bytes in
-        if let base = bytes.baseAddress { (storage.base + offset).copyMemory(from: base, byteCount: bytes.count) }
-      }
+    var filled = 0
+    func put(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+      (storage.base + filled).initializeMemory(as: UInt8.self, repeating: 0, count: offset - filled)
+      if let base = bytes.baseAddress { (storage.base + offset).copyMemory(from: base, byteCount: bytes.count) }
+      filled = offset + bytes.count
     }
+    put(earlier.bytes, at: 0)
+    for index in tensors.indices {
+      let offset = tensors[index].offset
+      tensors[index].tensor.withUnsafeBytes { put($0, at: offset) }
+      tensors[index].tensor = Self.nothing
+    }
+    tensors = []
+    put(UnsafeRawBufferPointer(start: nil, count: 0), at: byteCount)
     return ConstantSection(storage: storage, byteCount: byteCount)
   }
+
+  private static let nothing = HostTensor(.u8, [0])
 }
 
 extension Plan {

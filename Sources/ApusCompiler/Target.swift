@@ -60,15 +60,38 @@ package protocol KernelTemplate: Sendable {
   /// Why this template cannot compute the node, or nil when it can.
   func refusal(_ node: Node, in graph: Graph) -> String?
 
-  /// Whether an operand may be read in place when it is the transpose of a tensor in memory, its last axis unmoved.
-  func readsTransposed(_ operand: Int) -> Bool
+  /// Whether an operand may be read in place when it is a tensor in memory with its axes permuted.
+  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool
+
+  /// How the constant behind an operand is kept in memory; nil for row-major or where no constant is expected.
+  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout?
 
   /// Emits the launches that compute the region.
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError)
 }
 
 extension KernelTemplate {
-  package func readsTransposed(_ operand: Int) -> Bool { false }
+  package func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool { false }
+
+  package func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? { nil }
+}
+
+/// How a template keeps a constant in memory: its elements in another order, each in one place.
+package struct PackedLayout {
+  /// Equal for equal layouts of one constant.
+  package let name: String
+  /// The elements in their order, with what fills gaps.
+  package let pack: (HostTensor) -> HostTensor
+  /// The place of the element at coordinates of the constant.
+  package let index: ([Dim], ExprArena) -> Dim
+
+  package init(
+    name: String, pack: @escaping (HostTensor) -> HostTensor, index: @escaping ([Dim], ExprArena) -> Dim
+  ) {
+    self.name = name
+    self.pack = pack
+    self.index = index
+  }
 }
 
 /// A tensor in memory seen with its axes permuted.
@@ -92,6 +115,8 @@ package struct AnchorRegion {
   package var element: (_ anchor: Operand, _ operands: [ValueID: Operand]) -> Operand
   /// Operands of the anchor that are read through a transpose.
   package var views: [ValueID: TransposedView] = [:]
+  /// Constants that are in memory in another order than row-major.
+  package var layouts: [ValueID: PackedLayout] = [:]
 
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }
@@ -109,10 +134,7 @@ package struct AnchorRegion {
   package func epilogue(batches: Dim, rows: Dim, columns: Dim) -> (kernel: Kernel, buffers: [ValueID]) {
     let arena = ExprArena()
     var arguments: [ValueID: Operand] = [:]
-    for value in operands {
-      let type = graph.tensorType(value)
-      arguments[value] = Operand(argument: arena.addBuffer(type.dtype), type)
-    }
+    for value in operands { arguments[value] = arena.argument(graph.tensorType(value), layouts[value]) }
     let resultType = graph.tensorType(result)
     let output = arena.addBuffer(resultType.dtype)
     let anchorType = graph.tensorType(node.outputs[0])
@@ -126,5 +148,14 @@ package struct AnchorRegion {
     let kernel = Kernel(
       arena: arena, variables: variables, stores: [.init(buffer: output, index: flat, value: value)])
     return (kernel, operands + [result])
+  }
+}
+
+extension ExprArena {
+  /// A new buffer of the kernel as an operand.
+  func argument(_ type: TensorType, _ layout: PackedLayout?) -> Operand {
+    let buffer = addBuffer(type.dtype)
+    guard let layout else { return Operand(argument: buffer, type) }
+    return Operand(type, at: { coordinates, arena in arena.load(buffer, layout.index(coordinates, arena)) })
   }
 }

@@ -1,3 +1,7 @@
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// Bytes that tensors share: allocated here, or borrowed from a mapping that `owner` keeps alive.
 ///
 /// Written only by whoever makes it, before it is shared; immutable afterwards.
@@ -9,9 +13,19 @@ package final class HostStorage: @unchecked Sendable {
   /// Allocates uninitialised bytes, 64-byte aligned.
   package init(byteCount: Int) {
     self.byteCount = byteCount
-    base = .allocate(byteCount: max(byteCount, 1), alignment: 64)
+    let isLarge = byteCount >= 2 * Self.hugePage
+    base = .allocate(byteCount: max(byteCount, 1), alignment: isLarge ? Self.hugePage : 64)
     owner = nil
+    #if canImport(Glibc)
+      // Gigabytes of weights are touched page by page: larger pages make that a fraction of the time.
+      if isLarge { madvise(base, byteCount, MADV_HUGEPAGE) }
+    #endif
   }
+
+  private static let hugePage = 2 << 20
+
+  /// Whether the bytes are those of a mapping.
+  package var isBorrowed: Bool { owner != nil }
 
   /// Borrows bytes that stay valid as long as `owner` lives and are never written.
   package init(borrowing base: UnsafeRawPointer, byteCount: Int, owner: AnyObject) {

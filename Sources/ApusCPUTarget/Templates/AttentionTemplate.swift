@@ -10,7 +10,9 @@ struct AttentionTemplate: KernelTemplate {
   let cpu: CPUTarget
   let name = "attention"
 
-  func readsTransposed(_ operand: Int) -> Bool { operand < 3 }
+  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
+    operand < 3 && view.permutation.last == view.permutation.count - 1
+  }
 
   func refusal(_ node: Node, in graph: Graph) -> String? {
     guard let op = node.op as? Attention else { return "it is no attention" }

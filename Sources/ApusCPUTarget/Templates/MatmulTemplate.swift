@@ -49,21 +49,35 @@ struct MatmulTemplate: KernelTemplate {
     return nil
   }
 
+  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
+    operand == 1 && view.permutation == [1, 0] && graph[view.source].constant != nil
+  }
+
+  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? {
+    guard operand == 1, graph[view?.source ?? node.inputs[1]].constant != nil,
+      let form = Self.form(graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1])),
+      let n = form.columns.constantValue, let k = form.depth.constantValue,
+      let batches = (form.bStride == 0 ? 1 : form.batches).constantValue
+    else { return nil }
+    let block = GemmBlock(cpu: cpu, columns: n)
+    let panels = PackedPanels(batches: batches, depth: k, columns: n, width: block.columns, isTransposed: view != nil)
+    return panels.layout
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let graph = region.graph
     let inputs = region.node.inputs
-    let constant = graph[inputs[1]].constant
     guard
       let form = Self.form(
         graph.tensorType(inputs[0]), graph.tensorType(inputs[1]))
     else { return }
     let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
     let packed: Int
-    if let constant, let n = form.columns.constantValue, let k = form.depth.constantValue,
-      let batches = (form.bStride == 0 ? 1 : form.batches).constantValue
+    let source = region.source(of: inputs[1])
+    if let constant = graph[source].constant,
+      let layout = layout(of: 1, of: region.node, region.views[inputs[1]], in: graph)
     {
-      let weights = block.pack(constant, batches: batches, depth: k, columns: n) { ($0 * k + $1) * n + $2 }
-      packed = builder.addConstant(weights, name: graph[inputs[1]].name)
+      packed = builder.addPacked(constant, layout, name: graph[source].name)
     } else {
       packed = pack(form, block, builder.slot(inputs[1]), region, &builder)
     }

@@ -18,13 +18,16 @@ enum Fold {
 
   private static func constants(_ graph: inout Graph) throws(BuildError) {
     var growth = growthLimit
+    let uses = graph.uses()
     for id in graph.order {
       let node = graph[id]
       guard node.op.isPure, node.op.bodies.isEmpty, !node.outputs.isEmpty, node.op.boundSymbols.isEmpty else {
         continue
       }
       let inputs = node.inputs.compactMap { graph[$0].constant }
-      guard inputs.count == node.inputs.count, isWorthFolding(node, inputs, graph, &growth) else { continue }
+      guard inputs.count == node.inputs.count, !isTied(node, graph, uses),
+        isWorthFolding(node, inputs, graph, &growth)
+      else { continue }
       guard let results = try? node.op.reference(inputs.map { .tensor($0) }) else { continue }
       for (output, result) in zip(node.outputs, results) {
         guard let tensor = result.tensor, graph.type(output) == .tensor(tensor.type) else { continue }
@@ -32,6 +35,15 @@ enum Fold {
       }
     }
     drop(&graph)
+  }
+
+  /// Whether a node transposes a matrix that is also looked up by row, for products: both can read one copy of it.
+  private static func isTied(_ node: Node, _ graph: Graph, _ uses: [ValueID: [NodeID]]) -> Bool {
+    guard node.op.name == "transpose", let type = graph.type(node.inputs[0]).tensor, type.dtype == .f32, type.rank == 2
+    else { return false }
+    let users = (uses[node.outputs[0]] ?? []).map { graph[$0] }
+    return users.allSatisfy { $0.op.name == "matmul" && $0.inputs[1] == node.outputs[0] }
+      && (uses[node.inputs[0]] ?? []).contains { graph[$0].op.name == "gather" }
   }
 
   private static func isWorthFolding(
