@@ -55,7 +55,9 @@ struct InspectCommand: ParsableCommand {
     let known = try? values.shapes(of: plan.inputTypes)
     let memory = try known.map { try plan.memoryForecast(shapes: $0) }
     let profiles = plans.map { ProfileRow(plan: $0) }
-    let report = PlanReport(plan: plan, profiles: profiles, fileByteCount: byteCount, values: values, memory: memory)
+    let report = PlanReport(
+      plan: plan, profiles: profiles, tactics: TacticComparison(plans: plans), fileByteCount: byteCount, values: values,
+      memory: memory)
     print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
   }
 }

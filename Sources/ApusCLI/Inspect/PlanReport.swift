@@ -43,6 +43,7 @@ struct PlanReport {
   /// The plan whose steps are shown.
   let plan: Plan
   let profiles: [ProfileRow]
+  let tactics: TacticComparison
   let fileByteCount: Int
   /// Sizes to show work and memory at.
   let values: SymbolValues
@@ -73,6 +74,7 @@ extension PlanReport {
     var sections = [header, bindings]
     if !symbols.isEmpty { sections.append(symbolText) }
     if profiles.count > 1 || !plan.profile.ranges.isEmpty { sections.append(profileText) }
+    if !tactics.rows.isEmpty { sections.append(tactics.text) }
     if !plan.pieces.isEmpty { sections.append(pieceText) }
     sections.append(stepText)
     sections.append(memoryText)
@@ -209,7 +211,7 @@ extension PlanReport {
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type, values: $0.values) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-      ("symbols", .array(symbols.map(JSON.symbol))), ("pieces", .array(plan.pieces.map(Self.json))),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("tactics_that_differ", tactics.json), ("pieces", .array(plan.pieces.map(Self.json))),
       ("profiles", .array(profiles.map(Self.json))),
       ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
       (
