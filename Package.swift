@@ -81,7 +81,10 @@ let package = Package(
     tests("ApusCPUDeviceTests", ["ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "CAllocationCounter"]),
     tests(
       "ApusTests",
-      ["Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusTesting", "TestSupport"]),
+      [
+        "Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusTesting", "TestSupport",
+        "CAllocationCounter",
+      ]),
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
     tests(
       "ApusCLITests",

@@ -5,6 +5,7 @@ import ApusGraph
 import ApusImport
 import ApusOps
 import ApusTesting
+import CAllocationCounter
 import Foundation
 import Testing
 
@@ -234,6 +235,29 @@ import Testing
     let (whole, cut) = (try Self.plans(), try Self.plans(breaks: ["relu", "sin"]))
     #expect(cut[0].constants.byteCount == whole[0].constants.byteCount)
     #expect(cut[1].pieces[2].plan.constants.address == cut[0].constants.address)
+  }
+
+  @Test func steadyRunsOfPiecesAllocateNothing() throws {
+    let engine = try Engine(plans: try Self.plans(breaks: ["relu", "sin"]), threads: 1)
+    let context = try engine.makeContext()
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * 4 * 64 * 64, alignment: 64)
+    defer { memory.deallocate() }
+    for index in 0..<memory.count / 4 {
+      memory.storeBytes(of: Float(index % 7), toByteOffset: 4 * index, as: Float.self)
+    }
+    try context.bind(output: "y", to: UnsafeMutableRawBufferPointer(rebasing: memory[(memory.count / 2)...]))
+    let input = UnsafeRawBufferPointer(rebasing: memory[..<(memory.count / 2)])
+    let shapes = [[4, 1, 16], [4, 32, 16], [4, 7, 16]]
+    for shape in shapes + shapes {
+      try context.bind(input: "x", to: input, shape: shape)
+      try context.run(profile: .automatic)
+    }
+    let before = apus_allocation_count()
+    for round in 0..<90 {
+      try context.bind(input: "x", to: input, shape: shapes[round % 3])
+      try context.run(profile: .automatic)
+    }
+    #expect(apus_allocation_count() - before == 0)
   }
 
   /// What only the host computes is a piece of its own.

@@ -211,7 +211,8 @@ extension PlanReport {
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type, values: $0.values) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
-      ("symbols", .array(symbols.map(JSON.symbol))), ("tactics_that_differ", tactics.json), ("pieces", .array(plan.pieces.map(Self.json))),
+      ("symbols", .array(symbols.map(JSON.symbol))), ("tactics_that_differ", tactics.json),
+      ("pieces", .array(plan.pieces.map(Self.json))),
       ("profiles", .array(profiles.map(Self.json))),
       ("steps", .array(rows.map(json))), ("constant_bytes", .int(plan.constants.byteCount)),
       (

@@ -3,9 +3,10 @@ import Apus
 /// What changing between two profiles of a context costs: two profiles in turn in one context, against the same two in
 /// turn in a context each, so that what they do to the caches is alike. Each profile runs at its opt.
 struct SwitchMeasurement {
-  /// Medians by profile.
-  private let shared: [Duration]
-  private let apart: [Duration]
+  /// By profile: medians, and the cost of a change with its standard error, in microseconds.
+  private let shared: [Double]
+  private let apart: [Double]
+  private let costs: [(median: Double, error: Double)]
   private let rounds: Int
 
   init(
@@ -24,37 +25,46 @@ struct SwitchMeasurement {
       try context.run(profile: pair[side])
       return ContinuousClock.now - start
     }
-    var shared = [[Duration]](repeating: [], count: 2)
+    var shared = [[Double]](repeating: [], count: 2)
     var apart = shared
     let end = ContinuousClock.now + .seconds(seconds)
     var round = 0
     repeat {
-      let together = [try time(both, 0), try time(both, 1)]
+      var together: [Duration] = []
+      // Either goes first in turn, so that neither gains by what the other leaves in the caches.
+      if round % 2 == 0 { together = [try time(both, 0), try time(both, 1)] }
       let alone = [try time(first, 0), try time(second, 1)]
+      if round % 2 == 1 { together = [try time(both, 0), try time(both, 1)] }
       // The first rounds prepare the contexts.
-      for side in 0..<2 where round > 2 {
-        shared[side].append(together[side])
-        apart[side].append(alone[side])
+      for side in 0..<2 where round > 3 {
+        shared[side].append(together[side] / .microseconds(1))
+        apart[side].append(alone[side] / .microseconds(1))
       }
       round += 1
       let left = max(0, (end - .now) / .seconds(1))
       progress.update("measure", Int(1000 * (seconds - left)), of: Int(1000 * seconds))
-    } while ContinuousClock.now < end || round < 8
-    func median(_ values: [Duration]) -> Duration { values.sorted()[values.count / 2] }
-    self.shared = shared.map(median)
-    self.apart = apart.map(median)
-    rounds = round - 3
+    } while ContinuousClock.now < end || round < 12
+    self.shared = shared.map(Self.median)
+    self.apart = apart.map(Self.median)
+    costs = (0..<2).map { side in
+      let differences = zip(shared[side], apart[side]).map { $0 - $1 }
+      let middle = Self.median(differences)
+      // The spread of normally distributed values is 1.483 times the median deviation; a median's error is 1.253 / √n of it.
+      let deviation = Self.median(differences.map { abs($0 - middle) })
+      return (middle, 1.483 * 1.253 * deviation / Double(differences.count).squareRoot())
+    }
+    rounds = round - 4
   }
 
-  private func microseconds(_ duration: Duration) -> Double { duration / .microseconds(1) }
+  private static func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
   func text(_ names: [String]) -> String {
-    var lines = ["\(rounds) rounds, medians"]
+    var lines = ["\(rounds) rounds, medians, a change as the difference within a round"]
     for side in 0..<2 {
-      let (together, alone) = (microseconds(shared[side]), microseconds(apart[side]))
       lines.append(
-        "\(names[side]): \(Units.fixed(alone, 1)) us in a context of its own, \(Units.fixed(together, 1)) us shared with "
-          + "\(names[1 - side]): a change costs \(Units.fixed(together - alone, 1)) us")
+        "\(names[side]): \(Units.fixed(apart[side], 1)) us in a context of its own, \(Units.fixed(shared[side], 1)) us shared "
+          + "with \(names[1 - side]): a change costs \(Units.fixed(costs[side].median, 1)) ± "
+          + "\(Units.fixed(costs[side].error, 1)) us")
     }
     return lines.joined(separator: "\n")
   }
@@ -67,9 +77,8 @@ struct SwitchMeasurement {
         .array(
           (0..<2).map { side in
             .object([
-              ("name", .string(names[side])), ("apart_us", .number(microseconds(apart[side]))),
-              ("shared_us", .number(microseconds(shared[side]))),
-              ("switch_us", .number(microseconds(shared[side] - apart[side]))),
+              ("name", .string(names[side])), ("apart_us", .number(apart[side])), ("shared_us", .number(shared[side])),
+              ("switch_us", .number(costs[side].median)), ("switch_error_us", .number(costs[side].error)),
             ])
           })
       ),
