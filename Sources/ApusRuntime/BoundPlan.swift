@@ -63,7 +63,7 @@ final class BoundPlan {
   {
     self.init(unbound: program)
     for (node, symbol) in program.plan.shapeSymbols.enumerated() {
-      if symbols[node] < 0 || !symbol.range.contains(symbols[node]) {
+      if !symbol.range.contains(symbols[node]) {
         throw RunError.badSymbol(symbol, symbols[node], place: "inputs")
       }
       values[node] = symbols[node]
