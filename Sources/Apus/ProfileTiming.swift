@@ -20,32 +20,77 @@ extension Engine {
       for point in points {
         let sizes = Dictionary(point, uniquingKeysWith: { first, _ in first })
         guard let work = plan.work(sizes), timings[work] == nil, let inputs = plan.randomInputs(sizes) else { continue }
-        if let seconds = try? median(of: inputs, profile: index) { timings[work] = seconds }
+        if let seconds = try? seconds(of: inputs, profile: index) { timings[work] = seconds }
       }
       plan.timings = timings.sorted { $0.key < $1.key }.map { Timing(work: $0.key, seconds: $0.value) }
       return plan
     }
   }
 
-  /// Median time of a run, over at least three runs and a tenth of a second, after one that prepares.
-  private func median(of inputs: [String: HostValue], profile: Int) throws -> Double {
+  private func seconds(of inputs: [String: HostValue], profile: Int) throws -> Double {
     let context = try makeContext()
     for (name, value) in inputs { try context.bind(input: name, to: value) }
-    try context.run(profile: .index(profile))
+    return try context.medianSeconds(profile: profile, during: .milliseconds(100))
+  }
+}
+
+extension ExecutionContext {
+  /// Median time of a run on what is bound, over at least three runs and the time given, after one that prepares.
+  fileprivate func medianSeconds(profile: Int, during duration: Duration) throws(RunError) -> Double {
+    try run(profile: .index(profile))
     var times: [Duration] = []
-    let end = ContinuousClock.now + .milliseconds(100)
+    let end = ContinuousClock.now + duration
     repeat {
       let start = ContinuousClock.now
-      try context.run(profile: .index(profile))
+      try run(profile: .index(profile))
       times.append(ContinuousClock.now - start)
     } while times.count < 3 || ContinuousClock.now < end
     return times.sorted()[times.count / 2] / .seconds(1)
   }
 }
 
+/// Times of an engine's profiles on several inputs, taken in turns, so that what disturbs the machine for a while disturbs all
+/// of them.
+struct ProfileTimer {
+  /// Least median of the rounds, by profile, then by inputs; infinite where nothing was asked for.
+  private(set) var seconds: [[Double]]
+  /// By what share a round is slower than the least of its kind: the median of all.
+  private(set) var noise: Double
+  private static let rounds = 5
+
+  init(
+    _ engine: Engine, ofEach inputs: [[String: HostValue]], where isWanted: (_ profile: Int, _ inputs: Int) -> Bool,
+    progress: (Int, Int) -> Void
+  ) throws(RunError) {
+    seconds = [[Double]](
+      repeating: [Double](repeating: .infinity, count: inputs.count), count: engine.plans.count)
+    var all: [[[Double]]] = seconds.map { $0.map { _ in [] } }
+    noise = 0
+    let context = try engine.makeContext()
+    for round in 0..<Self.rounds {
+      for (position, values) in inputs.enumerated() {
+        progress(round * inputs.count + position, Self.rounds * inputs.count)
+        for (name, value) in values { try context.bind(input: name, to: value) }
+        for profile in engine.plans.indices where isWanted(profile, position) {
+          all[profile][position].append(try context.medianSeconds(profile: profile, during: .milliseconds(20)))
+        }
+      }
+    }
+    var excess: [Double] = []
+    for (profile, rows) in all.enumerated() {
+      for (position, times) in rows.enumerated() {
+        guard let least = times.min() else { continue }
+        seconds[profile][position] = least
+        excess += times.filter { $0 > least }.map { $0 / max(least, 1e-12) - 1 }
+      }
+    }
+    if !excess.isEmpty { noise = excess.sorted()[excess.count / 2] }
+  }
+}
+
 extension Plan {
   /// Arithmetic operations of a run; steps whose work only a run tells count for nothing. Nil when a size is open.
-  fileprivate func work(_ sizes: [String: Int]) -> Int? {
+  func work(_ sizes: [String: Int]) -> Int? {
     let late = Set(runSymbols.map(\.name))
     var sum = 0
     for step in steps {
@@ -56,7 +101,7 @@ extension Plan {
     return sum
   }
 
-  fileprivate func randomInputs(_ sizes: [String: Int]) -> [String: HostValue]? {
+  func randomInputs(_ sizes: [String: Int]) -> [String: HostValue]? {
     var values: [String: HostValue] = [:]
     for input in inputs {
       guard let type = input.type.tensor, type.dtype != .string else { return nil }

@@ -25,7 +25,8 @@ struct ApusCommand: ParsableCommand {
       """,
     version: "apus \(Fingerprint.compilerVersion)",
     subcommands: [
-      BuildCommand.self, RunCommand.self, BenchCommand.self, InspectCommand.self, OptCommand.self, OpsCommand.self,
+      BuildCommand.self, RunCommand.self, BenchCommand.self, AdviseCommand.self, InspectCommand.self, OptCommand.self,
+      OpsCommand.self,
       KnobsCommand.self,
       DoctorCommand.self, ConformanceCommand.self, ConformanceWorkerCommand.self,
     ])

@@ -29,7 +29,7 @@ struct BuildCommand: ParsableCommand {
 
       In brackets stand the elements of an integer input that decide sizes, not its shape. Shape flags are those of \
       trtexec: NAME:SIZExSIZE,… for inputs, each for the --profile=N before it. Of min, opt and max those left out are \
-      filled from the others. With --from the engine's profiles stay as they are.
+      filled from the others. With --from the engine's profiles stay as they are; give --shape and --break-at as they were.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())

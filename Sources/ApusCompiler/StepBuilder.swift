@@ -181,7 +181,7 @@ package struct ConstantPool {
     earlier = plans.first?.constants ?? ConstantSection()
     byteCount = Self.aligned(earlier.byteCount)
     var known: Set<Int> = []
-    for plan in plans {
+    for plan in plans.flatMap({ [$0] + $0.pieces.map(\.plan) }) {
       for slot in plan.slots {
         guard case .constant(let offset) = slot.storage, let type = slot.type.tensor,
           let bytes = plan.constantBytes(type, at: offset), known.insert(offset).inserted

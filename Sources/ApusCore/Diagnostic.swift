@@ -101,3 +101,9 @@ public struct RunError: RoomError {
   public let problems: [Diagnostic]
   public init(problems: [Diagnostic]) { self.problems = problems }
 }
+
+/// A log of shapes cannot be read, or does not fit the model that advice is asked for (`APUS-A-…`).
+public struct AdviceError: RoomError {
+  public let problems: [Diagnostic]
+  public init(problems: [Diagnostic]) { self.problems = problems }
+}

@@ -77,6 +77,21 @@ import Testing
     #expect(count == 400)
   }
 
+  /// Logs that open the file by themselves, as processes do.
+  @Test func linesOfSeveralLogsStayWhole() throws {
+    let path = Self.path()
+    defer { unlink(path) }
+    let engine = try Self.engine()
+    DispatchQueue.concurrentPerform(iterations: 8) { thread in
+      guard let context = try? engine.makeContext(), let log = try? ShapeLog(path: path) else { return }
+      context.record(to: log)
+      for round in 0..<200 { try? run(context, 1 + (thread + round) % 29) }
+    }
+    let lines = try lines(path)
+    #expect(lines.count == 1600)
+    #expect(lines.allSatisfy { $0.hasPrefix(#"{"shapes": {"#) && $0.hasSuffix(#""count": 1}"#) })
+  }
+
   @Test func aFolderIsNoLog() {
     let error = #expect(throws: FileError.self) { try ShapeLog(path: NSTemporaryDirectory()) }
     #expect(error?.description.contains("Is a directory") == true)

@@ -51,9 +51,7 @@ import Testing
     #expect(new.map(\.profile.name) == ["decode", "prefill", "long"])
     var kept = Array(new.prefix(2))
     for index in kept.indices {
-      kept[index].functions = old[0].functions
-      kept[index].images = old[0].images
-      kept[index].constants = old[0].constants
+      kept[index].share(functions: old[0].functions, images: old[0].images, constants: old[0].constants)
     }
     #expect(try EngineFile.encode(kept) == EngineFile.encode(old))
     #expect(new[0].functions.starts(with: old[0].functions))
@@ -76,6 +74,20 @@ import Testing
     let new = try Self.plans([twin], of: proto, to: old)
     #expect(new[1].functions == old[0].functions && new[0].images.count == 1)
     #expect(new[1].constants.byteCount == old[0].constants.byteCount)
+  }
+
+  /// What an engine that is cut into pieces holds in them is found, too.
+  @Test func piecesShare() throws {
+    func plans(_ profile: Profile, to earlier: [Plan]) throws -> [Plan] {
+      let options = BuildOptions(profiles: [profile], earlier: earlier, breaks: ["mlp/product"])
+      return try build(try Self.model(ONNXModel.product), target: "x86-64-v3", options: options).plans
+    }
+    let old = try Self.reloaded(try plans(Self.prefill, to: []))
+    var twin = Self.prefill
+    twin.name = "twin"
+    let new = try plans(twin, to: old)
+    #expect(old[0].pieces.count == 2 && new[1].pieces.count == 2 && new[0].images.count == 1)
+    #expect(new[1].constants.byteCount == old[0].constants.byteCount && old[0].constants.byteCount > 0)
   }
 
   @Test func addedProfilesRun() throws {

@@ -66,4 +66,43 @@ import Testing
     try place.refuses(
       "bench", "good.apus", "--switch", "0,0", "--record-shapes", "log.jsonl", saying: ["APUS-C-0026"])
   }
+
+  /// What is proposed can be typed as it stands.
+  @Test(arguments: [["--model", "good.onnx"], ["--model", "good.onnx", "--measure"], ["--engine", "good.apus"], []])
+  func adviceCanBeBuilt(arguments: [String]) throws {
+    let place = try Workplace()
+    try place.build(ONNXModel.product, "good")
+    let lines = [(1, 90_000)] + (100...120).map { ($0, 5) }
+    let log = lines.map { #"{"shapes": {"x": [\#($0.0), 4]}, "count": \#($0.1)}"# }.joined(separator: "\n")
+    try place.write(Array(log.utf8), "log.jsonl")
+    let advice = try place.apus(["advise", "log.jsonl", "--max-profiles", "2", "--json"] + arguments)
+    #expect(advice.status == 0, "\(advice.errors)")
+    let report = try #require(try JSONSerialization.jsonObject(with: Data(advice.output.utf8)) as? [String: Any])
+    let proposals = try #require(report["proposals"] as? [[String: Any]])
+    #expect(proposals.count == 2 && (proposals[1]["gain"] as? Double ?? 0) >= 1)
+    let profiles = try #require(proposals[1]["arguments"] as? [String])
+    let built = try place.apus(
+      ["build", "good.onnx", "-o", "new.apus"] + profiles.flatMap { ["--profile", $0] })
+    #expect(built.status == 0, "\(built.errors)")
+    for (rows, profile) in [(1, 0), (107, profiles.count - 1)] {
+      let run = try place.apus(["run", "new.apus", "--profile", "auto", "--shape", "x=\(rows)x4", "--json"])
+      // Measured times of a model this small tell nothing.
+      let name = arguments.contains("--measure") ? "" : "profile\(profile)\""
+      #expect(run.output.contains("\"profile\": \"\(name)"), "\(run.errors)")
+    }
+    let text = try place.apus(["advise", "log.jsonl"] + arguments)
+    #expect(text.output.contains("  apus build") && text.output.contains("--profile \"profile0: "), "\(text.output)")
+  }
+
+  @Test func logsThatDoNotFitAreRefused() throws {
+    let place = try Workplace()
+    try place.build(ONNXModel.product, "good")
+    try place.write(Array(#"{"shapes": {"x": [3, 5]}}"#.utf8), "other.jsonl")
+    try place.refuses("advise", "other.jsonl", "--model", "good.onnx", saying: ["APUS-A-0004", "input 'x', axis 1"])
+    try place.refuses("advise", "other.jsonl", "--engine", "good.apus", saying: ["APUS-A-0004", "input 'x', axis 1"])
+    try place.refuses("advise", "other.jsonl", "--measure", saying: ["APUS-C-0026", "--model"])
+    try place.refuses("advise", "good.onnx", saying: ["APUS-A-0002", "line 1", "is expected to be"])
+    try place.write([], "empty.jsonl")
+    try place.refuses("advise", "empty.jsonl", saying: ["APUS-A-0001", "--record-shapes"])
+  }
 }
