@@ -89,10 +89,13 @@ struct BuildCommand: ParsableCommand {
     progress.update("read", 0, of: 0)
     let earlier = try from.map { try EngineFile.read($0) } ?? []
     let path = self.model
-    let values = try ProfileArguments.values(request.profiles) { try modelInputs(path) }
+    let option = from == nil ? "--profile" : "--add-profile"
+    let values = try ProfileArguments.values(request.profiles, option: option, earlier: earlier) {
+      try modelInputs(path)
+    }
     let model = try importModel(path, shapes: request.shapes, values: values?.values ?? [:])
     let profiles = try ProfileArguments.parse(
-      request.profiles, option: from == nil ? "--profile" : "--add-profile", symbols: model.symbols,
+      request.profiles, option: option, symbols: model.symbols,
       inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys), values: values)
     let options = BuildOptions(
       profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost

@@ -101,7 +101,8 @@ public struct ExecutionContext: ~Copyable {
     try bind(input: name, to: .tensor(tensor))
   }
 
-  /// Binds an input to the caller's memory, which must stay valid and unchanged during runs. Nothing is copied.
+  /// Binds an input to the caller's memory, which must stay valid and unchanged during runs. Nothing is copied. Elements
+  /// that decide sizes are read at the start of each run.
   ///
   /// - Throws: ``RunError`` when the memory is too small or not aligned to an element.
   public func bind(input name: String, to memory: UnsafeRawBufferPointer, shape: [Int]) throws(RunError) {

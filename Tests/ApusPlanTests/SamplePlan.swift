@@ -29,7 +29,13 @@ enum SamplePlan {
       Slot(name: "stack", type: .tensor(TensorType(.f32, [count, 4])), storage: .grown),
       Slot(name: "e", type: .tensor(TensorType(.f32, sizes: [4])), storage: .arena, firstStep: 4, lastStep: 6),
     ]
-    plan.inputs = [Binding(name: "x", type: .tensor(row), slot: 0)]
+    let take = Dim(Symbol("take", Interval(-1, 9)))
+    plan.shapeSymbols.append(Symbol("take", Interval(-1, 9)))
+    plan.slots.append(Slot(name: "sizes", type: .tensor(TensorType(.i32, [2])), storage: .input(1)))
+    plan.inputs = [
+      Binding(name: "x", type: .tensor(row), slot: 0),
+      Binding(name: "sizes", type: .tensor(TensorType(.i32, [2])), slot: plan.slots.count - 1, values: [take, -1]),
+    ]
     plan.outputs = [
       Binding(name: "y", type: plan.slots[1].type, slot: 1), Binding(name: "list", type: plan.slots[8].type, slot: 8),
     ]

@@ -2,6 +2,7 @@ import Apus
 import ApusCompiler
 import ApusCore
 import ApusGraph
+import ApusImport
 import Foundation
 import TestSupport
 import Testing
@@ -9,16 +10,6 @@ import Testing
 /// Profiles of integer inputs whose elements decide sizes.
 @Suite struct ProfileValueTests {
   private static let target = "x86-64-v3"
-  private static let rows = ONNXModel.value("x", ONNXModel.float, ["n", 8])
-
-  /// `y = relu(reshape(x, shape))`, `x` of `n` rows and 8 columns.
-  private static let reshape = ONNXModel.model(
-    [
-      ONNXModel.node("Reshape", ["x", "shape"], ["r"], name: "fold"),
-      ONNXModel.node("Relu", ["r"], ["y"], name: "act"),
-    ], inputs: [rows, ONNXModel.value("shape", ONNXModel.int64, [2])],
-    outputs: [ONNXModel.value("y", ONNXModel.float, ["p", "q"])])
-
   private static let wildcardOrRange = Input(
     "shape", .i64, values: [.fixed([-1, 4]), .range(min: [1, 4], opt: [128, 4], max: [512, 4])])
 
@@ -77,16 +68,16 @@ import Testing
   @Test func onlyIntegersDecideSizes() {
     let found = problems { _ = try ProfileSet([Input("shape", .f32, values: [.fixed([1])])]) }
     #expect(found == ["APUS-B-0027 input 'shape'"])
-    let matrix = problems { _ = try plans(Self.reshape, [Input("x", .i64, values: [.fixed([1])])]) }
+    let matrix = problems { _ = try plans(ONNXModel.refold, [Input("x", .i64, values: [.fixed([1])])]) }
     #expect(matrix.count == 1 && matrix[0].hasPrefix("APUS-I-0042"), "\(matrix)")
-    let short = problems { _ = try plans(Self.reshape, [Input("shape", .i64, values: [.fixed([1])])]) }
+    let short = problems { _ = try plans(ONNXModel.refold, [Input("shape", .i64, values: [.fixed([1])])]) }
     #expect(short.count == 1 && short[0].hasPrefix("APUS-I-0042"), "\(short)")
   }
 
   // MARK: Building
 
   @Test func sizesAreKnownBeforeRunning() throws {
-    let built = try plans(Self.reshape, [Self.wildcardOrRange])
+    let built = try plans(ONNXModel.refold, [Self.wildcardOrRange])
     #expect(built.map { $0.inputs[1].values } == [[-1, 4], [Dim(Symbol("shape$0", Interval(1, 512), opt: 128)), 4]])
     for plan in built {
       #expect(plan.runSymbols.isEmpty)
@@ -95,14 +86,41 @@ import Testing
   }
 
   @Test func aFixedWildcardIsAnExpressionOfTheOtherSizes() throws {
-    let plan = try plans(Self.reshape, [Self.wildcardOrRange])[0]
+    let plan = try plans(ONNXModel.refold, [Self.wildcardOrRange])[0]
     #expect(plan.outputs[0].type.tensor?.shape == [2 * Dim(Symbol("n")), 4])
+  }
+
+  /// A file may leave the number of elements open; the declaration says it.
+  @Test func theNumberOfElementsIsTheDeclarations() throws {
+    let model = ONNXModel.model(
+      [ONNXModel.node("Expand", ["x", "shape"], ["y"])],
+      inputs: [
+        ONNXModel.value("x", ONNXModel.float, [1]), ONNXModel.value("shape", ONNXModel.int64, ["k"]),
+      ], outputs: [ONNXModel.value("y", ONNXModel.float, [])])
+    let input = Input("shape", .i64, values: [.fixed([2, 3, 4]), .range(min: [1, 3, 4], max: [2, 3, 9])])
+    let built = try plans(model, [input])
+    #expect(built.map { $0.inputs[1].type } == [ValueType](repeating: .tensor(TensorType(.i64, [3])), count: 2))
+    let context = try Engine(plans: built, threads: 1).makeContext()
+    let inputs = ["x": RandomTensor.make(.f32, [1], seed: 1), "shape": Self.ints([1, 3, 7])]
+    #expect(try context.run(inputs: inputs, profile: "sized")["y"]?.tensor?.shape == [1, 3, 7])
+  }
+
+  /// The interpreter takes sizes from values as the runtime does.
+  @Test func theInterpreterAgrees() throws {
+    let file = try ModelOnDisk(ONNXModel.refold)
+    defer { file.remove() }
+    let graph = try importModel(file.url.path, values: try ProfileSet([Self.wildcardOrRange]).values).graph
+    for shape in [[-1, 4], [12, 4]] {
+      let inputs = Self.x(6, shape)
+      let y = try Interpreter.run(graph, inputs: ["x", "shape"].compactMap { inputs[$0].map { .tensor($0) } })[0].tensor
+      #expect(y?.shape == [12, 4] && y?.doubles == inputs["x"]?.doubles.map { max($0, 0) })
+    }
   }
 
   // MARK: Running
 
   @Test func automaticTellsProfilesApartByValues() throws {
-    let context = try Engine(plans: try plans(Self.reshape, [Self.wildcardOrRange]), threads: 1).makeContext()
+    let context = try Engine(plans: try plans(ONNXModel.refold, [Self.wildcardOrRange]), threads: 1).makeContext()
     for (shape, profile) in [([-1, 4], 0), ([12, 4], 1), ([-1, 4], 0)] {
       let inputs = Self.x(6, shape)
       let y = try context.run(inputs: inputs, profile: .automatic)["y"]?.tensor
@@ -112,7 +130,7 @@ import Testing
   }
 
   @Test func valuesOutsideNameInputElementValueAndRanges() throws {
-    let context = try Engine(plans: try plans(Self.reshape, [Self.wildcardOrRange]), threads: 1).makeContext()
+    let context = try Engine(plans: try plans(ONNXModel.refold, [Self.wildcardOrRange]), threads: 1).makeContext()
     let error = #expect(throws: RunError.self) { try context.run(inputs: Self.x(300, [600, 4]), profile: .automatic) }
     #expect(error?.problems.map(\.code) == ["APUS-R-0008"])
     let message = error?.description ?? ""
@@ -131,7 +149,7 @@ import Testing
   }
 
   @Test func valuesMayChangeInBoundMemory() throws {
-    let context = try Engine(plans: try plans(Self.reshape, [Self.wildcardOrRange]), threads: 1).makeContext()
+    let context = try Engine(plans: try plans(ONNXModel.refold, [Self.wildcardOrRange]), threads: 1).makeContext()
     let memory = UnsafeMutableBufferPointer<Int64>.allocate(capacity: 2)
     defer { memory.deallocate() }
     _ = memory.initialize(from: [-1, 4])
@@ -149,7 +167,7 @@ import Testing
 
   @Test func zeroCopiesASize() throws {
     let input = Input("shape", .i64, values: [.range(min: [0, 0], opt: [6, 8], max: [64, 64])])
-    let context = try Engine(plans: try plans(Self.reshape, [input]), threads: 1).makeContext()
+    let context = try Engine(plans: try plans(ONNXModel.refold, [input]), threads: 1).makeContext()
     for (shape, expected) in [([0, 8], [6, 8]), ([6, 0], [6, 8]), ([0, 0], [6, 8]), ([3, 16], [3, 16])] {
       #expect(try context.run(inputs: Self.x(6, shape))["y"]?.tensor?.shape == expected, "\(shape)")
     }
@@ -158,7 +176,7 @@ import Testing
   @Test func valuesSurviveTheFile() throws {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).apus")
     defer { try? FileManager.default.removeItem(at: path) }
-    try plans(Self.reshape, [Self.wildcardOrRange]).write(to: path)
+    try plans(ONNXModel.refold, [Self.wildcardOrRange]).write(to: path)
     let context = try Engine(contentsOf: path, threads: 1).makeContext()
     for (shape, profile) in [([12, 4], 1), ([-1, 4], 0)] {
       #expect(try context.run(inputs: Self.x(6, shape), profile: .automatic)["y"]?.tensor?.shape == [12, 4])
@@ -169,7 +187,7 @@ import Testing
   /// Elements decide sizes on both sides of a cut.
   @Test func cutModelsTakeValues() throws {
     let set = try ProfileSet([Self.wildcardOrRange])
-    let file = try ModelOnDisk(Self.reshape)
+    let file = try ModelOnDisk(ONNXModel.refold)
     defer { file.remove() }
     let model = try importModel(file.url.path, values: set.values)
     let options = BuildOptions(profiles: set.profiles, breaks: ["fold"])
@@ -185,7 +203,7 @@ import Testing
   }
 
   @Test func memoryIsForecastForValues() throws {
-    let engine = try Engine(plans: try plans(Self.reshape, [Self.wildcardOrRange]), threads: 1)
+    let engine = try Engine(plans: try plans(ONNXModel.refold, [Self.wildcardOrRange]), threads: 1)
     let opt = try engine.memoryForecast(shapes: ["x": [64, 8], "shape": [2]], profile: 1)
     #expect(opt.outputByteCount == 128 * 4 * 4)
     let given = try engine.memoryForecast(
@@ -195,7 +213,7 @@ import Testing
 
   /// Inputs that are not declared decide sizes while running, as before.
   @Test func undeclaredInputsDecideSizesWhileRunning() throws {
-    let built = try plans(Self.reshape, [])
+    let built = try plans(ONNXModel.refold, [])
     #expect(!built[0].runSymbols.isEmpty && built[0].inputs[1].values == nil)
     let context = try Engine(plans: built, threads: 1).makeContext()
     #expect(try context.run(inputs: Self.x(6, [-1, 4]))["y"]?.tensor?.shape == [12, 4])

@@ -20,6 +20,31 @@ import Testing
     #expect(try place.read("good.apus") != before)
   }
 
+  @Test func elementsThatDecideSizesHaveProfiles() throws {
+    let place = try Workplace()
+    try place.write(ONNXModel.refold.bytes, "refold.onnx")
+    let built = try place.apus([
+      "build", "refold.onnx", "--profile", "any: shape=[-1,4], n=6", "--profile",
+      "sized: shape=[1,4]..[64,4]@[16,4], n=8",
+      "--json",
+    ])
+    #expect(built.status == 0 && built.output.contains("APUS-B-0017"), "\(built.errors)")
+    #expect(built.errors.contains("warning APUS-B-0017: profile 'sized'"), "\(built.errors)")
+    let inspected = try place.apus(["inspect", "refold.apus"])
+    #expect(inspected.output.contains("sized: n=8, shape=[1..64@16, 4]"), "\(inspected.output)")
+    let run = try place.apus(["run", "refold.apus", "--profile", "sized"])
+    #expect(run.status == 0 && run.output.contains("y: f32[16, 4]"), "\(run.output) \(run.errors)")
+    let added = try place.apus([
+      "build", "refold.onnx", "--from", "refold.apus", "--add-profile", "eight: shape=[8,4], n=4", "-o", "more.apus",
+    ])
+    #expect(added.status == 0 && added.output.contains("3 profiles"), "\(added.errors)")
+    try place.refuses(
+      "build", "refold.onnx", "--from", "refold.apus", "--add-profile", "eight: n=4", saying: ["APUS-C-0024", "shape"])
+    try place.refuses(
+      "build", "refold.onnx", "--from", "refold.apus", "--add-profile", "far: shape=[65,4], n=4",
+      saying: ["APUS-C-0027", "[-1…64, 4…4]"])
+  }
+
   @Test func whatCannotBeAddedLeavesTheEngine() throws {
     let place = try Workplace()
     try place.build(ONNXModel.product, "good")

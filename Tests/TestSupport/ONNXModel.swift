@@ -138,6 +138,11 @@ extension ONNXModel {
     ], inputs: [value("x", float, ["n"])], outputs: [value("y", float, ["n"]), value("rows", float, ["k", "n"])],
     constants: [constant("half", [], floats: [0.5]), constant("trips", [], ints: [3])])
 
+  /// `y = relu(reshape(x, shape))`, `x` of `n` rows and 8 columns; the input `shape` decides sizes.
+  package static let refold = model(
+    [node("Reshape", ["x", "shape"], ["r"], name: "fold"), node("Relu", ["r"], ["y"], name: "act")],
+    inputs: [value("x", float, ["n", 8]), value("shape", int64, [2])], outputs: [value("y", float, ["p", "q"])])
+
   package static let all: [(name: String, model: Proto)] = [
     ("product", product), ("image", image), ("movement", movement), ("control", control),
   ]

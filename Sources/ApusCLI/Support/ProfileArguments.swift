@@ -25,7 +25,7 @@ struct ProfileArguments {
   ///   - option: the option they were given with, for messages.
   ///   - earlier: names of profiles that are there already.
   ///   - fixed: inputs whose shapes are given otherwise.
-  ///   - values: what ``values(_:inputs:)`` gave.
+  ///   - values: what ``values(_:option:earlier:inputs:)`` gave.
   /// - Throws: ``UsageError`` with every mistake: `APUS-C-0010` form, `-0011` unknown symbol or input, `-0012` order of the
   ///   sizes, `-0013` a name used twice, `-0017` ranges that contradict each other, `-0018` an input with a shape as well.
   static func parse(
@@ -83,7 +83,7 @@ struct ProfileArguments {
       problems.add("APUS-C-0013", "two profiles are called '\(name)'", place: place)
     }
     origins = [:]
-    var ranges = values?.profiles[profiles.count].ranges ?? []
+    var ranges = values?.profiles[earlier.count + profiles.count].ranges ?? []
     for item in Self.items(parts.last ?? "") {
       guard let sizes = Self.sizes(item) else {
         problems.add(
@@ -174,7 +174,7 @@ struct ProfileArguments {
     return String(text)
   }
 
-  private static func sizes(_ item: Substring) -> ProfileSizes? {
+  static func sizes(_ item: Substring) -> ProfileSizes? {
     guard let split = item.lastIndex(of: "=") else { return nil }
     let name = trimmed(item[..<split])
     let tuned = trimmed(item[item.index(after: split)...]).split(separator: "@", omittingEmptySubsequences: false)
@@ -192,7 +192,7 @@ struct ProfileArguments {
   }
 
   /// What the commas outside of brackets separate.
-  private static func items(_ text: Substring) -> [Substring] {
+  static func items(_ text: Substring) -> [Substring] {
     var depth = 0
     return text.split { character in
       if character == "[" { depth += 1 }
@@ -227,58 +227,5 @@ struct ProfileSizes {
 extension Profile.Range {
   fileprivate init(symbol: String, _ sizes: ProfileSizes, axis: Int) {
     self.init(symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis])
-  }
-}
-
-// MARK: Elements that decide sizes
-
-extension ProfileArguments {
-  /// What the profiles say about elements of inputs; nil when they say nothing.
-  ///
-  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0011` unknown input, `-0013` an input given twice, `-0024` one that
-  ///   only some profiles give; ``BuildError`` of the declarations.
-  static func values(
-    _ declarations: ProfileDeclarations, inputs: () throws -> [(name: String, type: ValueType)]
-  ) throws -> ProfileSet? {
-    guard case .texts(let arguments) = declarations else { return nil }
-    let given = arguments.map { argument in
-      let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-      return items(parts.last ?? "").compactMap(sizes).filter(\.areValues)
-    }
-    if given.allSatisfy(\.isEmpty) { return nil }
-    let inputs = try inputs()
-    var problems = UsageProblems()
-    for (argument, entries) in zip(arguments, given) {
-      let place = "--profile \"\(argument)\""
-      for (index, entry) in entries.enumerated() {
-        if !inputs.contains(where: { $0.name == entry.name }) {
-          problems.add(
-            "APUS-C-0011", "the model has no input '\(entry.name)'", place: place,
-            hint: Spelling.hint(for: entry.name, in: inputs.map(\.name)))
-        } else if entries[..<index].contains(where: { $0.name == entry.name }) {
-          problems.add("APUS-C-0013", "input '\(entry.name)' is given values twice", place: place)
-        }
-      }
-    }
-    var declared: [Input] = []
-    for input in inputs {
-      let entries = given.map { $0.first { $0.name == input.name } }
-      if entries.allSatisfy({ $0 == nil }) { continue }
-      for (argument, entry) in zip(arguments, entries) where entry == nil {
-        problems.add(
-          "APUS-C-0024", "it gives no values for input '\(input.name)', as others do",
-          place: "--profile \"\(argument)\"")
-      }
-      declared.append(
-        Input(input.name, input.type.tensor?.dtype ?? .string, values: entries.compactMap { $0?.declaration }))
-    }
-    try problems.throwIfAny()
-    return try ProfileSet(declared)
-  }
-}
-
-extension ProfileSizes {
-  fileprivate var declaration: Input.Sizes {
-    min == max && opt == nil ? .fixed(min) : .range(min: min, opt: opt, max: max)
   }
 }
