@@ -37,6 +37,8 @@ let package = Package(
     .target(name: "CApusHost"),
     module("ApusRuntime", ["ApusCore", "ApusPlan"]),
     module("ApusCPUDevice", ["ApusCore", "ApusPlan", "ApusRuntime", "CApusHost"]),
+    .target(name: "CApusCUDA"),
+    module("ApusCUDADevice", ["ApusCore", "ApusPlan", "ApusRuntime", "CApusCUDA"]),
     // Compiler stem.
     module("ApusKernel", ["ApusCore"]),
     module("ApusGraph", ["ApusCore", "ApusKernel"]),
@@ -68,7 +70,7 @@ let package = Package(
       name: "ApusCLI",
       dependencies: [
         "Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler",
-        "ApusCPUDevice", "ApusCPUTarget", "ApusTesting",
+        "ApusCPUDevice", "ApusCPUTarget", "ApusCUDADevice", "ApusTesting",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: settings),

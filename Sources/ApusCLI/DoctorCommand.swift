@@ -6,8 +6,8 @@ struct DoctorCommand: ParsableCommand {
     commandName: "doctor",
     abstract: "Say what this machine offers to build and run engines.",
     discussion: """
-      Lists the processor and its instruction sets, memory, the C compiler that builds need, and the CUDA libraries that \
-      were found or not, with the names that were tried.
+      Lists the processor and its instruction sets, memory, the C compiler that builds need, the CUDA libraries with \
+      version and place, or the names that were tried, and the GPUs that the driver lists.
 
         apus doctor
         apus doctor --json | jq .compiler
@@ -19,12 +19,12 @@ struct DoctorCommand: ParsableCommand {
   func run() throws {
     let processor = Processor.current
     let compiler = CompilerFinding.find()
-    let libraries = SharedLibrary.cuda.map { $0.probe() }
+    let cuda = CUDAReport.find()
     if json {
       print(
         JSON.object([
           ("processor", processor.json), ("compiler", compiler.json),
-          ("libraries", .array(libraries.map(\.json))),
+          ("libraries", cuda.json.libraries), ("gpus", cuda.json.processors),
         ]))
       return
     }
@@ -33,8 +33,6 @@ struct DoctorCommand: ParsableCommand {
     print("\nC compiler (builds need it; running an engine does not)")
     print(compiler.text)
     print("\nCUDA libraries (found at run time; needed for the CUDA backend only)")
-    for library in libraries { print(library.text) }
-    let path = SharedLibrary.searchPath
-    print("  searched: LD_LIBRARY_PATH (\(path.isEmpty ? "not set" : path)), then the system's library directories")
+    print(cuda.text)
   }
 }

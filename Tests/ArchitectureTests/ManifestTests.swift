@@ -13,6 +13,7 @@ import Testing
     "ApusPlan": ["ApusCore"],
     "ApusRuntime": ["ApusCore", "ApusPlan"],
     "ApusCPUDevice": runtime.union(["CApusHost"]),
+    "ApusCUDADevice": runtime.union(["CApusCUDA"]),
     "ApusKernel": ["ApusCore"],
     "ApusGraph": ["ApusCore", "ApusKernel"],
     "ApusOps": ["ApusCore", "ApusKernel", "ApusGraph"],
