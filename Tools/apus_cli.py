@@ -60,19 +60,21 @@ def output_file(folder: Path, tensor: str) -> Path:
     raise ToolError(f"apus wrote no {file_name(tensor)}.npy for output {tensor}; found: {', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'}")
 
 
+def run_files(apus: Path, engine: Path, options: list[str], inputs: dict[str, Path]) -> dict[str, np.ndarray]:
+    """One inference by `apus run` on inputs in files; outputs are keyed by file name without suffix."""
+    with tempfile.TemporaryDirectory(prefix="apus-") as made:
+        arguments = [word for name, path in inputs.items() for word in ("--input", f"{name}={path}")]
+        call_apus(apus, "run", engine, *options, *arguments, "--output-dir", made)
+        return {path.stem: np.load(path) for path in Path(made).glob("*.npy")}
+
+
 def run(apus: Path, engine: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One inference by `apus run`; outputs are keyed by file name without suffix."""
-    with tempfile.TemporaryDirectory(prefix="apus-") as scratch:
-        given, made = Path(scratch) / "inputs", Path(scratch) / "outputs"
-        given.mkdir()
-        made.mkdir()
-        arguments: list[str] = []
+    """The same on arrays."""
+    with tempfile.TemporaryDirectory(prefix="apus-") as given:
+        paths = {name: Path(given) / f"{file_name(name)}.npy" for name in inputs}
         for name, value in inputs.items():
-            path = given / f"{file_name(name)}.npy"
-            np.save(path, np.ascontiguousarray(value))
-            arguments += ["--input", f"{name}={path}"]
-        call_apus(apus, "run", engine, *arguments, "--output-dir", made)
-        return {path.stem: np.load(path) for path in made.glob("*.npy")}
+            np.save(paths[name], np.ascontiguousarray(value))
+        return run_files(apus, engine, [], paths)
 
 
 def metadata(apus: Path, engine: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ struct BenchCommand: ParsableCommand {
         apus bench model.apus --shape images=1x3x640x640 --duration 5
         apus bench model.apus --layers
         apus bench model.apus --profile auto --shape input_ids=1x17 --record-shapes shapes.jsonl
+        apus bench model.apus --phase "1 prefill seq=128" --phase "16 decode"
         apus bench model.apus --json | jq .latency_ms.median
       """)
 
@@ -35,6 +36,12 @@ struct BenchCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Seconds to measure for.", valueName: "S"))
   var duration = 3.0
 
+  @Option(help: ArgumentHelp("Runs before measuring, instead of --warmup.", valueName: "N"))
+  var warmupRuns: Int?
+
+  @Option(help: ArgumentHelp("Runs to measure, or rounds of the phases, instead of --duration.", valueName: "N"))
+  var runs: Int?
+
   @Option(help: ArgumentHelp("Seed of random inputs.", valueName: "N"))
   var seed: UInt64 = 0
 
@@ -48,22 +55,39 @@ struct BenchCommand: ParsableCommand {
     help: ArgumentHelp("Measure what changing between two profiles costs.", valueName: "A,B"))
   var switched: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Measure rounds of calls that change profiles; repeat it for each phase of a round.",
+      valueName: "COUNT PROFILE [SYMBOL=SIZE …]"))
+  var phase: [String] = []
+
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
     try checkArguments()
+    var phases: [Phase] = []
+    for text in phase { phases.append(try Phase(text)) }
     let progress = ProgressBar(isQuiet: execution.quiet)
     let profile = try execution.selection()
     let log = try execution.shapeLog()
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     if let switched { return try measureSwitch(switched, session, progress) }
+    if !phases.isEmpty {
+      let measurement = try PhaseMeasurement(session, phases, rounds: runs, seconds: duration, seed: seed, progress)
+      progress.finish()
+      return print(json ? measurement.json.description : measurement.text)
+    }
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext()
     for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
     let warmEnd = ContinuousClock.now + .milliseconds(warmup)
-    repeat { try context.run(profile: profile) } while ContinuousClock.now < warmEnd
+    var warmed = 0
+    repeat {
+      try context.run(profile: profile)
+      warmed += 1
+    } while warmupRuns.map({ warmed < $0 }) ?? (ContinuousClock.now < warmEnd)
     let profiler = layers ? LayerProfiler(plan: session.engine.plans[context.activeProfile]) : nil
     if let profiler { context.time(context.activeProfile, with: profiler) }
     context.record(to: log)
@@ -99,6 +123,11 @@ struct BenchCommand: ParsableCommand {
     if !(0...3600).contains(duration) {
       problems.add("APUS-C-0015", "0 to 3600 s are possible, \(duration) is asked for", place: "--duration")
     }
+    for (option, count) in [("--warmup-runs", warmupRuns), ("--runs", runs)] {
+      if let count, !(1...1_000_000).contains(count) {
+        problems.add("APUS-C-0015", "1 to 1000000 runs are possible, \(count) are asked for", place: option)
+      }
+    }
     if switched != nil, execution.recordShapes != nil {
       problems.add("APUS-C-0026", "--switch measures shapes of its own", place: "--record-shapes")
     }
@@ -120,7 +149,7 @@ struct BenchCommand: ParsableCommand {
       latencies.append(finished - now)
       progress.update("measure", Int((finished - start) / .milliseconds(1)), of: Int(duration * 1000))
       now = ContinuousClock.now
-    } while now < end
+    } while runs.map({ latencies.count < $0 }) ?? (now < end)
     return Measurement(latencies: latencies, total: now - start)
   }
 }

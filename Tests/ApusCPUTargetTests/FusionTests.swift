@@ -1,6 +1,7 @@
 import ApusCore
 import ApusGraph
 import ApusOps
+import ApusPlan
 import ApusTesting
 import Testing
 
@@ -183,7 +184,47 @@ import Testing
         %y = matmul(%e, %v)
       }
       """),
+    Example(
+      "tied embedding", ["argmax", "gather+mul", "matmul"],
+      """
+      graph(%x: f32[S, 37]) -> (%y) symbols(S: 1...30) {
+        %e = constant f32[37, 20] random(1)
+        %c = constant f32[] {4.5}
+        %i = argmax(%x) {axis: 1, keep_dims: false, select_last: false}
+        %r = gather(%e, %i) {axis: 0}
+        %h = mul(%r, %c)
+        %t = transpose(%e) {perm: [1, 0]}
+        %y = matmul(%h, %t)
+      }
+      """),
+    Example(
+      "tied embedding of one token, that also is an operand", ["argmax", "gather", "add", "matmul"],
+      """
+      graph(%x: f32[1, 37]) -> (%y, %z) {
+        %e = constant f32[37, 20] random(1)
+        %i = argmax(%x) {axis: 1, keep_dims: false, select_last: false}
+        %r = gather(%e, %i) {axis: 0}
+        %t = transpose(%e) {perm: [1, 0]}
+        %y = matmul(%r, %t)
+        %z = add(%e, %r)
+      }
+      """),
   ]
+
+  @Test func tiedTablesAreKeptOnce() throws {
+    let text = """
+      graph(%x: f32[S, 256]) -> (%y as "y") symbols(S: 1...30) {
+        %e = constant f32[256, 64] random(1)
+        %i = argmax(%x) {axis: 1, keep_dims: false, select_last: false}
+        %r = gather(%e, %i) {axis: 0}
+        %t = transpose(%e) {perm: [1, 0]}
+        %y = matmul(%r, %t)
+      }
+      """
+    let graph = try GraphText.parse(text, catalogue: .standard)
+    let runner = try GraphRunner(graph, .optimised, target: Machine.target(), device: Machine.device)
+    #expect(runner.plan.constants.byteCount == 256 * 64 * 4)
+  }
 
   @Test(arguments: examples) func stepsAndResults(_ example: Example) throws {
     var graph = try GraphText.parse(example.text, catalogue: .standard)

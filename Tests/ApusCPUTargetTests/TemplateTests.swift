@@ -17,7 +17,7 @@ import Testing
   }()
 
   @Test(arguments: targets) func products(_ target: String) throws {
-    try check(target, tactics: ["gemm"], count: 30, seed: 1) { $0.product($1) }
+    try check(target, tactics: ["gemm", "gemv"], count: 30, seed: 1) { $0.product($1) }
   }
 
   @Test(arguments: targets) func convolutions(_ target: String) throws {

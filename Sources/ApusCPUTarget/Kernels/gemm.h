@@ -39,6 +39,9 @@
 
 #undef CORE_FN
 #undef CORE_V
+#undef APUS_AHEAD_BYTES
+// How far before their use one to three rows bring a panel nearer.
+#define APUS_AHEAD_BYTES 1024
 #undef CORE_VB
 #undef CORE_CODE
 #define CORE_FN(n) APUS_CAT(APUS_CAT(APUS_CAT3(apus_core_, TA, _), APUS_CAT3(TB, _, NV)), n)
@@ -59,8 +62,10 @@ typedef TB CORE_FN(_quad) __attribute__((vector_size(4 * sizeof(TB)), aligned(si
 typedef TB CORE_VB __attribute__((vector_size(APUS_VB / sizeof(ACC) * sizeof(TB)), aligned(sizeof(TB))));
 
 // tile[i][j] = sum over taps t and k of rows[t*rowStride + i][k] * b[t][k][j]; ku splits the sum over k.
+// Brings what lies at ahead nearer, step bytes for each k: rows enough to compute hide a later panel's way from memory.
+// One to three rows are bound by memory and bring their own panel instead.
 APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *rows, i64 rowStride,
-                                i64 taps, i64 K, const TB *b, ACC *tile) {
+                                i64 taps, i64 K, const TB *b, ACC *tile, const char *ahead, i64 step) {
   enum { L = APUS_VB / sizeof(ACC), NR_ = NV * L };
   CORE_V acc[APUS_MR][NV], alt[3][4][NV];
   APUS_UNROLL for (int i = 0; i < mr; i++)
@@ -81,6 +86,8 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
           CORE_V bv[NV];
           APUS_UNROLL for (int j = 0; j < NV; j++)
             bv[j] = __builtin_convertvector(*(const CORE_VB *)(b + u * NR_ + j * L), CORE_V);
+          APUS_UNROLL for (int o = 0; o < NR_ * (int)sizeof(TB); o += 64)
+            __builtin_prefetch((const char *)(b + u * NR_) + APUS_AHEAD_BYTES + o);
           APUS_UNROLL for (int i = 0; i < mr; i++) {
             ACC s = (ACC)a[i][k + u];
             APUS_UNROLL for (int j = 0; j < NV; j++) {
@@ -96,6 +103,10 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
       CORE_V bv[NV];
       APUS_UNROLL for (int j = 0; j < NV; j++) bv[j] = __builtin_convertvector(*(const CORE_VB *)(b + j * L), CORE_V);
       b += NR_;
+      if (ku == 1) {
+        __builtin_prefetch(ahead);
+        ahead += step;
+      }
       APUS_UNROLL for (int i = 0; i < mr; i++) {
         ACC s = (ACC)a[i][k];
         APUS_UNROLL for (int j = 0; j < NV; j++) acc[i][j] += bv[j] * s;
@@ -111,8 +122,9 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
     APUS_UNROLL for (int j = 0; j < NV; j++) *(CORE_V *)(tile + i * NR_ + j * L) = acc[i][j];
 }
 #define APUS_CORE_DEF(m, u) \
-  APUS_NOINLINE void CORE_FN(m)(const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, ACC *tile) { \
-    CORE_FN(_body)(m, u, rows, rowStride, taps, K, b, tile); \
+  APUS_NOINLINE void CORE_FN(m)(const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, ACC *tile, \
+                                const char *ahead, i64 step) { \
+    CORE_FN(_body)(m, u, rows, rowStride, taps, K, b, tile, ahead, step); \
   }
 APUS_CORE_DEF(1, 4) APUS_CORE_DEF(2, 2) APUS_CORE_DEF(3, 2)
 APUS_CORE_DEF(4, 1) APUS_CORE_DEF(5, 1) APUS_CORE_DEF(6, 1)
@@ -122,8 +134,9 @@ APUS_CORE_DEF(10, 1) APUS_CORE_DEF(11, 1) APUS_CORE_DEF(12, 1)
 #endif
 #undef APUS_CORE_DEF
 
-APUS_INLINE void CORE_FN(_tile)(i64 mr, const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, ACC *tile) {
-#define APUS_CORE_CASE(m) case m: CORE_FN(m)(rows, rowStride, taps, K, b, tile); break;
+APUS_INLINE void CORE_FN(_tile_ahead)(i64 mr, const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b,
+                                      ACC *tile, const char *ahead, i64 step) {
+#define APUS_CORE_CASE(m) case m: CORE_FN(m)(rows, rowStride, taps, K, b, tile, ahead, step); break;
   switch (mr) {
 #if APUS_MR == 12
     APUS_CORE_CASE(12) APUS_CORE_CASE(11) APUS_CORE_CASE(10)
@@ -133,6 +146,9 @@ APUS_INLINE void CORE_FN(_tile)(i64 mr, const TA *const *rows, i64 rowStride, i6
     APUS_CORE_CASE(3) APUS_CORE_CASE(2) APUS_CORE_CASE(1)
   }
 #undef APUS_CORE_CASE
+}
+APUS_INLINE void CORE_FN(_tile)(i64 mr, const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, ACC *tile) {
+  CORE_FN(_tile_ahead)(mr, rows, rowStride, taps, K, b, tile, (const char *)b, 0);
 }
 #endif
 #if CORE_CODE == 111
@@ -183,6 +199,8 @@ typedef struct {
 } apus_pack_args;
 // Bytes of A rows kept hot while B panels stream past them.
 #define APUS_CHUNK_BYTES 262144
+// Rows that share a panel at least: B, which comes from memory, is not read again for fewer.
+#define APUS_CHUNK_ROWS 132
 #endif
 
 APUS_INLINE void FN(emit)(const void *ctx, const ACC *tile, i64 batch, i64 row, i64 rows, i64 col, i64 cols) {
@@ -213,7 +231,8 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
   const i64 M = g->M, N = g->N, K = g->K, inner = APUS_MAX(g->inner, 1);
   const i64 tm = APUS_CEIL(M, MR), tn = APUS_CEIL(N, NR);
   if (tm == 0 || tn == 0) return;
-  const i64 mc = APUS_MIN(FN(chunk)(K), tm);
+  // Copied rows take scratch memory, which is for chunk(K).
+  const i64 mc = APUS_MIN(g->aK == 1 ? APUS_MAX(FN(chunk)(K), APUS_CHUNK_ROWS / MR) : FN(chunk)(K), tm);
   APUS_ALIGNED ACC tile[MR * NR];
   const TA *rows[MR];
   apus_range r = apus_share(g->batch * tm * tn, block, blockCount);
@@ -245,10 +264,25 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
       const TA *base = g->aK == 1 ? A + m0 * g->aRow : copy + (m0 - c0) * K;
       i64 step = g->aK == 1 ? g->aRow : K;
       APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = base + q * step;
-      CORE_FN(_tile)(m1 - m0, rows, 0, 1, K, B + p * K * NR, tile);
+      // The tiles of a panel bring the next one nearer, each a part.
+      const i64 stride = p + 1 < tn ? APUS_CEIL(NR * (i64)sizeof(TB), tc) : 0;
+      const char *ahead = (const char *)(B + (p + 1) * K * NR) + ti * K * stride;
+      CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, K, B + p * K * NR, tile, stride ? ahead : (const char *)B, stride);
       FN(emit)(g->ctx, tile, b, m0, m1 - m0, p * NR, N - p * NR);
       if (++ti == tc) ti = 0, p++;
     }
+  }
+}
+
+// One row times [K, N] in the same panels, each of which streams past once.
+APUS_STATIC void FN(gemv)(const apus_matmul_args *g, i64 block, i64 blockCount) {
+  const i64 N = g->N, K = g->K;
+  const TA *rows[1] = {(const TA *)g->a};
+  APUS_ALIGNED ACC tile[NR];
+  apus_range r = apus_share(APUS_CEIL(N, NR), block, blockCount);
+  for (i64 p = r.begin; p < r.end; p++) {
+    CORE_FN(1)(rows, 0, 1, K, (const TB *)g->b + p * K * NR, tile, 0, 0);
+    FN(emit)(g->ctx, tile, 0, 0, 1, p * NR, N - p * NR);
   }
 }
 

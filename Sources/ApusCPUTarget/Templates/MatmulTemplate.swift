@@ -81,6 +81,8 @@ struct MatmulTemplate: KernelTemplate {
     } else {
       packed = pack(form, block, builder.slot(inputs[1]), region, &builder)
     }
+    // One row whatever the shapes are: a product of a vector, by the same panels.
+    let isVector = form.rows == 1 && form.batches == 1
     let panel = form.columns.ceilDivided(by: Dim(block.columns)) * Dim(block.columns) * form.depth
     let call = TemplateCall(
       texts: [KernelText.gemm], macros: [block.macro], buffers: [builder.slot(inputs[0]), packed],
@@ -90,14 +92,14 @@ struct MatmulTemplate: KernelTemplate {
       call: """
           const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = CTX, .batch = P(0), .inner = 1, .M = P(1),
             .N = P(2), .K = P(3), .aRow = P(3), .aK = 1, .aOuter = P(4), .bOuter = P(5)};
-          KERNEL_NAME_matmul(&g, block, blockCount, scratch);
+          KERNEL_NAME_\(isVector ? "gemv(&g, block, blockCount)" : "matmul(&g, block, blockCount, scratch)");
 
         """,
       batches: form.batches, rows: form.rows, columns: form.columns)
     call.emit(
       region,
       blocks: block.blocks(batches: form.batches, rows: form.rows, columns: form.columns, depth: form.depth),
-      scratchBytes: 0, tactic: block.tactic, into: &builder)
+      scratchBytes: 0, tactic: isVector ? "gemv \(block.columns)" : block.tactic, into: &builder)
   }
 
   /// Packs a right side that is computed at run time.

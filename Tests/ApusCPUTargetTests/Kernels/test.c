@@ -160,6 +160,32 @@ EPI(epi_f64, double)
     done(&p, "packed");                                                                                           \
     done(&sc, "gemm scratch");                                                                                    \
   }
+#define GEMV_TEST(P, E, MK, tol)                                                                                  \
+  static void P##_gemv_(void) {                                                                                   \
+    i64 N = ri(0, 1) ? ri(0, 80) : ri(30, 170), K = ri(0, 1) ? ri(0, 40) : ri(0, 300);                            \
+    buf a = MK(K), b = MK(K * N), bias = MK(N), o = mk(N * sizeof(E)), p = mk(P##_packed_size(K, N) * sizeof(E)); \
+    poison(&o);                                                                                                   \
+    poison(&p);                                                                                                   \
+    apus_pack_args pk = {b.p, p.p, 1, 1, K, N, N, 1, 0, 0};                                                       \
+    P##_pack_b(&pk, 0, 1);                                                                                        \
+    i64 prm[] = {N, N};                                                                                           \
+    void* bs[] = {bias.p, o.p};                                                                                   \
+    apus_ctx cx = {bs, prm};                                                                                      \
+    apus_matmul_args g = {.a = a.p, .b = p.p, .ctx = &cx, .batch = 1, .inner = 1, .M = 1, .N = N, .K = K};        \
+    i64 bc = ri(1, 9);                                                                                            \
+    for (i64 i = bc - 1; i >= 0; i--) P##_gemv(&g, i, bc);                                                        \
+    for (i64 n = 0; n < N; n++) {                                                                                 \
+      double s = ((E*)bias.p)[n];                                                                                 \
+      for (i64 k = 0; k < K; k++) s += (double)((E*)a.p)[k] * ((E*)b.p)[k * N + n];                               \
+      NEAR(#P " gemv", ((E*)o.p)[n], s > 0 ? s : 0, tol, "N%ld K%ld at %ld", N, K, n);                            \
+    }                                                                                                             \
+    done(&a, "a");                                                                                                \
+    done(&b, "b");                                                                                                \
+    done(&bias, "bias");                                                                                          \
+    done(&o, "gemv out");                                                                                         \
+    done(&p, "packed");                                                                                           \
+  }
+GEMV_TEST(kf, float, mkf, 3e-5) GEMV_TEST(kn, float, mkf, 3e-5) GEMV_TEST(kd, double, mkd, 1e-11)
 GEMM_TEST(kf, float, mkf, 3e-5)
 GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
 #define CONV_TEST(P, E, MK, tol)                                                                                 \
@@ -721,7 +747,7 @@ int main(int c, char** v) {
     for (i64 i = 0; i < n; i++) f();                                \
     printf("%-16s %s\n", #f, failures == before ? "ok" : "FAILED"); \
   }
-  RUN(kf_gemm)
+  RUN(kf_gemm) RUN(kf_gemv_) RUN(kn_gemv_) RUN(kd_gemv_)
   RUN(kn_gemm) RUN(kd_gemm) RUN(kf_convt) RUN(kn_convt) RUN(kd_convt) RUN(kw_dwt) RUN(kd_dwt) RUN(kf_ctt) RUN(kd_ctt)
       RUN(p0_poolt) RUN(p1_poolt) RUN(p2_poolt) RUN(q1_poolt) RUN(q2_poolt) RUN(lstm) RUN(gru) RUN(rnn) RUN(attention)
 
