@@ -4,7 +4,7 @@
 The one-profile engine takes 1 to 256 tokens and is tuned at 128; the other has a profile of its own for 1 token (decode)
 beside it (prefill). Each regime is called as torch-tensorrt's example does, the profile pinned: rounds of calls after some
 that are not counted, the two engines in turn, and the least of the rounds' means is reported. Then rounds of one prefill
-and 16 decodes run in one context, changing the profile each time. The answers of both engines are compared with those of
+and 16 decodes run in one context, with and without changes of profile. The answers of both engines are compared with those of
 an eager run. Export the model before with `Tools/export-gemma3.py`.
 """
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Bench:
 
     def call(self, *words) -> str:
         from apus_cli import call_apus
-        return call_apus(self.apus, *words, timeout=3600)
+        return call_apus(self.apus, *map(str, words), timeout=3600)
 
     def build(self, kind: str) -> dict:
         started = time.monotonic()
@@ -69,10 +69,12 @@ class Bench:
         return json.loads(self.call("bench", self.engine(kind), "--profile", profile, *shapes, "--warmup-runs", self.options.warmup,
                                     "--runs", self.options.calls, "--json", *words))
 
-    def alternate(self, kind: str) -> dict:
-        profile = "decode" if kind == "multi" else "prefill seq=1"
-        return json.loads(self.call("bench", self.engine(kind), "--phase", "1 prefill seq=128", "--phase", f"16 {profile}",
-                                    "--runs", self.options.rounds, "--json"))
+    def alternate(self) -> dict:
+        """Rounds in one context of the multi-profile engine: a prefill and 16 decodes in a profile each, and the same all in the
+        prefill profile, which is the single-profile engine's. Taking turns in one process leaves both the same machine."""
+        phases = ("1 prefill", "16 decode", "1 prefill", "16 prefill seq=1")
+        return json.loads(self.call("bench", self.engine("multi"), *(word for phase in phases for word in ("--phase", phase)),
+                                    "--runs", max(3, self.options.calls // 4), "--json"))
 
     def moved(self, kind: str) -> dict[str, int]:
         """Rows of logits whose largest element is elsewhere than in the eager run, by regime."""
@@ -116,13 +118,22 @@ def print_rows(rows: list[dict]) -> None:
             f"     {spread(row['medians_ms']['single'])}, {spread(row['medians_ms']['multi'])}")
 
 
-def print_alternation(results: dict[str, dict]) -> None:
-    single, multi = (results[kind]["round_ms"]["median"] for kind in ENGINES)
-    say(f"\n1 prefill + 16 decode in one context: {single:.3f} ms with one profile, {multi:.3f} ms with two, which change twice a round: "
-        f"{100 * (1 - multi / single):.1f} % less")
-    for kind, result in results.items():
-        decode = result["phases"][1]
-        say(f"  {kind}: the first decode takes {decode['first_ms']['median']:.3f} ms, the later ones {decode['later_ms']['median']:.3f} (medians)")
+def alternation(result: dict) -> dict[str, dict]:
+    """Medians by engine: the first call after a prefill, the later ones, and a round of 1 + 16 calls."""
+    found = {}
+    for kind, at in (("multi", 0), ("single", 2)):
+        prefill, decode = result["phases"][at:at + 2]
+        first, later = decode["first_ms"]["median"], decode["later_ms"]["median"]
+        found[kind] = {"prefill_ms": prefill["first_ms"]["median"], "first_decode_ms": first, "later_decode_ms": later,
+                       "round_ms": prefill["first_ms"]["median"] + first + (decode["calls"] - 1) * later}
+    return found
+
+
+def print_alternation(found: dict[str, dict]) -> None:
+    single, multi = found["single"]["round_ms"], found["multi"]["round_ms"]
+    say(f"\n1 prefill + 16 decode in one context: {single:.3f} ms in one profile, {multi:.3f} ms in two: {single / multi:.2f}x")
+    for kind, times in found.items():
+        say(f"  {kind}: prefill {times['prefill_ms']:.3f} ms, first decode {times['first_decode_ms']:.3f}, later ones {times['later_decode_ms']:.3f} (medians)")
 
 
 def kind_of(layer: dict) -> str:
@@ -188,13 +199,13 @@ def main() -> int:
         say(f"{kind}-profile engine: argmax differs from the eager run in {', '.join(f'{n} rows of {name}' for name, n in counts.items())}")
     rows = measure(bench)
     print_rows(rows)
-    alternation = {kind: bench.alternate(kind) for kind in ENGINES}
-    print_alternation(alternation)
+    turns = alternation(bench.alternate())
+    print_alternation(turns)
     layers = {regime.name: explain(bench, regime) for regime in REGIMES}
     for regime in REGIMES:
         print_explanation(regime, layers[regime.name])
     if options.json:
-        results = {"model": model, "rows": rows, "alternation": alternation, "layers": layers, "builds": builds, "argmax_moved": moved}
+        results = {"model": model, "rows": rows, "alternation": turns, "layers": layers, "builds": builds, "argmax_moved": moved}
         options.json.write_text(json.dumps(results, indent=1) + "\n")
         say(f"\nwrote {options.json}")
     return 1 if any(n for counts in moved.values() for n in counts.values()) else 0
