@@ -74,17 +74,17 @@ import Testing
     (["--shapes=ids:1x4,ids:1x5"], ["APUS-C-0003"]), (["--shapes=ids:1x4", "--minShapes=ids:1x1"], ["APUS-C-0003"]),
     (["--minShapes=ids:1x4", "--maxShapes=ids:1x4x1"], ["APUS-C-0004"]), (["--shapes=ids:1x4x1"], ["APUS-C-0010"]),
     (["--minShapes=ids:1x9", "--maxShapes=ids:1x4"], ["APUS-C-0012"]), (["--shapes=ids:1x4096"], ["APUS-C-0012"]),
-    (["--shapes=idz:1x4"], ["APUS-C-0011"]), (["--profile=0"], ["APUS-C-0024"]),
-    (["--profile=-1", "--shapes=ids:1x4"], ["APUS-C-0024"]), (["--profile=1", "--shapes=ids:1x4"], ["APUS-C-0024"]),
-    (["--profile=0", "--shapes=ids:1x4", "--profile=0", "--shapes=ids:1x5"], ["APUS-C-0024"]),
-    (["--shapes=ids:1x4", "--profile=0", "--shapes=ids:1x4"], ["APUS-C-0024"]),
-    (["--profile=0", "--shapes=ids:1x4", "--profile=9223372036854775807"], ["APUS-C-0024", "APUS-C-0024"]),
+    (["--shapes=idz:1x4"], ["APUS-C-0011"]), (["--profile=0"], ["APUS-C-0027"]),
+    (["--profile=-1", "--shapes=ids:1x4"], ["APUS-C-0027"]), (["--profile=1", "--shapes=ids:1x4"], ["APUS-C-0027"]),
+    (["--profile=0", "--shapes=ids:1x4", "--profile=0", "--shapes=ids:1x5"], ["APUS-C-0027"]),
+    (["--shapes=ids:1x4", "--profile=0", "--shapes=ids:1x4"], ["APUS-C-0027"]),
+    (["--profile=0", "--shapes=ids:1x4", "--profile=9223372036854775807"], ["APUS-C-0027", "APUS-C-0027"]),
     (["--profile", "a: seq=1", "--shapes=ids:1x4"], ["APUS-C-0026"]),
     (["--profile", "a: seq=1", "--profile=0"], ["APUS-C-0026"]),
     (["--shapes=ids:1x4,'a:0,b':5x4"], ["APUS-C-0017"]),
     (
       ["--profile=0", "--shapes=ids:x,flag", "--profile=2", "--minShapes=ids:1", "--maxShapes=ids:1x1"],
-      ["APUS-C-0025", "APUS-C-0025", "APUS-C-0024", "APUS-C-0004"]
+      ["APUS-C-0025", "APUS-C-0025", "APUS-C-0027", "APUS-C-0004"]
     ),
   ])
   func mistakes(words: [String], expected: [String]) { #expect(codes(words) == expected) }

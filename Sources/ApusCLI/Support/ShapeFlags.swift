@@ -36,7 +36,7 @@ struct ShapeFlags {
 
   /// The profiles of flags in the order typed, sorted by their numbers.
   ///
-  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0024` numbers of profiles, `-0025` the form of a shape, `-0003` a
+  /// - Throws: ``UsageError`` with every mistake: `APUS-C-0027` numbers of profiles, `-0025` the form of a shape, `-0003` a
   ///   shape given twice, `-0004` different numbers of sizes.
   static func profiles(of flags: [(kind: Kind, text: String)]) throws(UsageError) -> [Profile] {
     var reader = ShapeFlags()
@@ -57,7 +57,7 @@ struct ShapeFlags {
     let index = Int(text) ?? 0
     if index < 0 || groups.contains(where: { $0.index == index }) {
       let what = index < 0 ? "profiles are numbered from 0" : "profile \(index) is opened twice"
-      problems.add("APUS-C-0024", what, place: "--profile=\(text)")
+      problems.add("APUS-C-0027", what, place: "--profile=\(text)")
     }
     groups.append(Group(index: index))
   }
@@ -67,12 +67,12 @@ struct ShapeFlags {
     for group in groups.sorted(by: { $0.index < $1.index }) {
       if group.inputs.isEmpty, problems.found.isEmpty {
         problems.add(
-          "APUS-C-0024", "no shapes follow", place: "--profile=\(group.index)",
+          "APUS-C-0027", "no shapes follow", place: "--profile=\(group.index)",
           hint: "For instance --profile=\(group.index) --minShapes=x:1x3 --optShapes=x:4x3 --maxShapes=x:8x3.")
       }
       if group.index >= 0, !expected.contains(group.index) {
         problems.add(
-          "APUS-C-0024", "\(groups.count) profiles are numbered 0 to \(groups.count - 1)",
+          "APUS-C-0027", "\(groups.count) profiles are numbered 0 to \(groups.count - 1)",
           place: "--profile=\(group.index)")
       }
     }
@@ -82,7 +82,7 @@ struct ShapeFlags {
     let place = "\(kind.rawValue)=\(text)"
     guard let group = groups.indices.last else {
       problems.add(
-        "APUS-C-0024", "the shapes stand before the first --profile=N", place: place,
+        "APUS-C-0027", "the shapes stand before the first --profile=N", place: place,
         hint: "Put them after the profile that they belong to.")
       return
     }
