@@ -211,6 +211,29 @@ import Testing
     #expect(given.outputByteCount == 12 * 4 * 4)
   }
 
+  /// The ranges of values bound the memory that is reserved.
+  @Test func memoryIsReservedForAllValues() throws {
+    let model = ONNXModel.model(
+      [
+        ONNXModel.node("Expand", ["x", "shape"], ["e"]), ONNXModel.node("MatMul", ["e", "e"], ["h"]),
+        ONNXModel.node("MatMul", ["h", "e"], ["y"]),
+      ],
+      inputs: [ONNXModel.value("x", ONNXModel.float, [1, 1]), ONNXModel.value("shape", ONNXModel.int64, [2])],
+      outputs: [ONNXModel.value("y", ONNXModel.float, ["p", "q"])])
+    let input = Input("shape", .i64, values: [.fixed([4, 4]), .range(min: [8, 8], max: [32, 32])])
+    let engine = try Engine(plans: try plans(model, [input]), threads: 1)
+    let (least, most) = (try engine.workspaceByteCount(profile: 0), try engine.workspaceByteCount(profile: 1))
+    #expect(least > 0 && most > least)
+    #expect(try engine.workspaceByteCount(shapes: [:], values: ["shape": [32, 32]], profile: 1) <= most)
+    let context = try engine.makeContext(memory: .static)
+    let held = context.heldByteCount
+    for (size, profile) in [(32, 1), (4, 0), (8, 1)] {
+      let inputs = ["x": RandomTensor.make(.f32, [1, 1], seed: 1), "shape": Self.ints([size, size])]
+      #expect(try context.run(inputs: inputs, profile: .automatic)["y"]?.tensor?.shape == [size, size])
+      #expect(context.activeProfile == profile && context.heldByteCount == held)
+    }
+  }
+
   /// Inputs that are not declared decide sizes while running, as before.
   @Test func undeclaredInputsDecideSizesWhileRunning() throws {
     let built = try plans(ONNXModel.refold, [])
