@@ -118,11 +118,11 @@ package struct CCompiler: Sendable {
     }
     let unique = Array(Set(objects)).sorted()
     let pid = try spawn([path, "-shared", "-o", output] + unique + ["-lm"], log: log)
-    guard waitFor(pid) else { throw BuildError("APUS-B-0016", "linking the kernels failed: \(Self.head(of: log))") }
+    guard waitFor(pid) else { throw BuildError("APUS-B-0032", "linking the kernels failed: \(Self.head(of: log))") }
     do {
       let file = try MappedFile(path: output)
       return Array(file.bytes)
-    } catch { throw BuildError("APUS-B-0016", "\(error)") }
+    } catch { throw BuildError("APUS-B-0032", "\(error)") }
   }
 
   private func makeFolder(_ path: String) throws(BuildError) {

@@ -29,7 +29,7 @@ package struct GraphCut {
   private var binders: [String: NodeID] = [:]
 
   /// - Parameter isHost: whether a node runs elsewhere than those around it.
-  /// - Throws: ``BuildError`` `APUS-B-0030` for a name that no node has, `APUS-B-0031` when a cut separates nothing.
+  /// - Throws: ``BuildError`` `APUS-B-0043` for a name that no node has, `APUS-B-0031` when a cut separates nothing.
   package static func parts(
     of graph: Graph, after names: [String], isHost: (Node) -> Bool
   ) throws(BuildError) -> [Part] {
@@ -54,7 +54,7 @@ package struct GraphCut {
     for name in names where !known.contains(name) {
       problems.append(
         Diagnostic(
-          "APUS-B-0030", "the model has no node '\(name)'", place: "--break-at \(name)",
+          "APUS-B-0043", "the model has no node '\(name)'", place: "--break-at \(name)",
           hint: Spelling.hint(for: name, in: known.reduce(into: []) { if $0.last != $1 { $0.append($1) } })))
     }
     if !problems.isEmpty { throw BuildError(problems: problems) }

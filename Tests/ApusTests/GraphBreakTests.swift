@@ -276,7 +276,7 @@ import Testing
   }
 
   @Test func cutsThatMakeNoSenseAreErrors() throws {
-    for (name, code) in [("rleu", "APUS-B-0030"), ("second", "APUS-B-0031")] {
+    for (name, code) in [("rleu", "APUS-B-0043"), ("second", "APUS-B-0031")] {
       let error = #expect(throws: BuildError.self) { try Self.plans(breaks: ["sin", name]) }
       #expect(error?.problems.map(\.code) == [code])
     }
