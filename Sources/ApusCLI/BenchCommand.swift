@@ -128,8 +128,8 @@ struct BenchCommand: ParsableCommand {
         problems.add("APUS-C-0015", "1 to 1000000 runs are possible, \(count) are asked for", place: option)
       }
     }
-    if switched != nil, execution.recordShapes != nil {
-      problems.add("APUS-C-0026", "--switch measures shapes of its own", place: "--record-shapes")
+    if execution.recordShapes != nil, let own = switched != nil ? "--switch" : phase.isEmpty ? nil : "--phase" {
+      problems.add("APUS-C-0026", "\(own) measures shapes of its own", place: "--record-shapes")
     }
     try problems.throwIfAny()
   }
