@@ -264,8 +264,8 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
       const TA *base = g->aK == 1 ? A + m0 * g->aRow : copy + (m0 - c0) * K;
       i64 step = g->aK == 1 ? g->aRow : K;
       APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = base + q * step;
-      // The tiles of a panel bring the next one nearer, each a part.
-      const i64 stride = p + 1 < tn ? APUS_CEIL(NR * (i64)sizeof(TB), tc) : 0;
+      // The tiles of a panel bring the next one nearer, each a part, where they are enough to take long.
+      const i64 stride = tc > 2 && p + 1 < tn ? APUS_CEIL(NR * (i64)sizeof(TB), tc) : 0;
       const char *ahead = (const char *)(B + (p + 1) * K * NR) + ti * K * stride;
       CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, K, B + p * K * NR, tile, stride ? ahead : (const char *)B, stride);
       FN(emit)(g->ctx, tile, b, m0, m1 - m0, p * NR, N - p * NR);
