@@ -90,12 +90,13 @@ struct BuildCommand: ParsableCommand {
     let earlier = try from.map { try EngineFile.read($0) } ?? []
     let path = self.model
     let option = from == nil ? "--profile" : "--add-profile"
-    let values = try ProfileArguments.values(request.profiles, option: option, earlier: earlier) {
+    let declarations = try request.profiles.tellingElements { try modelInputs(path) }
+    let values = try ProfileArguments.values(declarations, option: option, earlier: earlier) {
       try modelInputs(path)
     }
     let model = try importModel(path, shapes: request.shapes, values: values?.values ?? [:])
     let profiles = try ProfileArguments.parse(
-      request.profiles, option: option, symbols: model.symbols,
+      declarations, option: option, symbols: model.symbols,
       inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys), values: values)
     let options = BuildOptions(
       profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost

@@ -1,3 +1,4 @@
+import Apus
 import ApusCore
 import ApusPlan
 import ApusRuntime
@@ -67,9 +68,29 @@ import Testing
     #expect(codes(["--shapes='flag':"]) == [])
   }
 
+  /// Numbers that cannot be the input's shape are the elements of a shape tensor, as in trtexec.
+  @Test func elementsAreToldFromShapes() throws {
+    let words = [
+      "--profile=0", "--shapes=fold:-1x4,ids:1x2", "--profile=1", "--minShapes=fold:1x4,ids:1x1",
+      "--optShapes=fold:128x4,ids:1x2", "--maxShapes=fold:512x4,ids:1x3",
+    ]
+    let inputs = inputs + [("fold", ValueType.tensor(TensorType(.i64, [2])))]
+    let command = try #require(try ApusCommand.parseAsRoot(["build", "model.onnx"] + words) as? BuildCommand)
+    let declared = try command.profiles.declarations().tellingElements { inputs }
+    let set = try ProfileArguments.values(declared) { inputs }
+    #expect(set?.values["fold"] == [Dim(Symbol("fold$0", Interval(-1, 512))), 4])
+    let profiles = try ProfileArguments.parse(declared, symbols: symbols, inputs: inputs, values: set)
+    #expect(
+      profiles.map { $0.ranges.first } == [
+        .init(symbol: "fold$0", min: -1, opt: -1, max: -1), .init(symbol: "fold$0", min: 1, opt: 128, max: 512),
+      ])
+    #expect(seqs(profiles) == [[2, 2, 2], [1, 2, 3]])
+    #expect(codes(["--shapes=flag:3x4"]) == ["APUS-C-0010"])
+  }
+
   @Test(arguments: [
     (["--shapes=ids"], ["APUS-C-0025"]), (["--shapes", ""], ["APUS-C-0025"]), (["--shapes=ids:1x"], ["APUS-C-0025"]),
-    (["--shapes=ids:1x-4"], ["APUS-C-0025"]), (["--shapes=:1x4"], ["APUS-C-0025"]),
+    (["--shapes=ids:1x-4"], ["APUS-C-0012"]), (["--shapes=:1x4"], ["APUS-C-0025"]),
     (["--shapes='ids:1x4"], ["APUS-C-0025"]), (["--shapes=ids:1x99999999999999999999"], ["APUS-C-0025"]),
     (["--shapes=ids:1x4,ids:1x5"], ["APUS-C-0003"]), (["--shapes=ids:1x4", "--minShapes=ids:1x1"], ["APUS-C-0003"]),
     (["--minShapes=ids:1x4", "--maxShapes=ids:1x4x1"], ["APUS-C-0004"]), (["--shapes=ids:1x4x1"], ["APUS-C-0010"]),

@@ -52,7 +52,8 @@ extension ProfileArguments {
           place: "\(option) \"\(argument)\"",
           sizes: items(parts.last ?? "").compactMap(Self.sizes).filter(\.areValues))
       }
-    case .shapes(let profiles): return profiles.map { Given(place: $0.place, sizes: []) }
+    case .shapes(let profiles):
+      return profiles.map { Given(place: $0.place, sizes: $0.inputs.filter(\.areValues)) }
     }
   }
 

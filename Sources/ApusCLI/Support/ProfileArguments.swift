@@ -58,8 +58,8 @@ struct ProfileArguments {
   /// A profile of trtexec's shape flags.
   private mutating func read(_ shapes: ShapeFlags.Profile) {
     origins = [:]
-    var ranges: [Profile.Range] = []
-    for sizes in shapes.inputs {
+    var ranges = values?.profiles[earlier.count + profiles.count].ranges ?? []
+    for sizes in shapes.inputs where !sizes.areValues {
       if let input = inputs.first(where: { $0.name == sizes.name }) {
         add(sizes, of: input, to: &ranges, shapes.place)
       } else {

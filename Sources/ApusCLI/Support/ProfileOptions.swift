@@ -79,6 +79,23 @@ enum ProfileDeclarations {
   /// As trtexec's shape flags.
   case shapes([ShapeFlags.Profile])
 
+  /// The declarations with elements told from shapes. trtexec's flags write both alike: what cannot be an input's shape, and
+  /// has as many numbers as the input has elements, are its elements.
+  func tellingElements(of inputs: () throws -> [(name: String, type: ValueType)]) rethrows -> ProfileDeclarations {
+    guard case .shapes(var profiles) = self else { return self }
+    let types = Dictionary(try inputs().map { ($0.name, $0.type) }, uniquingKeysWith: { first, _ in first })
+    for profile in profiles.indices {
+      for input in profiles[profile].inputs.indices {
+        let sizes = profiles[profile].inputs[input]
+        guard let type = types[sizes.name]?.tensor, type.dtype.isInteger, type.rank <= 1,
+          let shape = type.constantShape, sizes.min.count == shape.first ?? 1
+        else { continue }
+        profiles[profile].inputs[input].areValues = sizes.min != shape || sizes.max != shape
+      }
+    }
+    return .shapes(profiles)
+  }
+
   var isEmpty: Bool {
     switch self {
     case .texts(let texts): texts.isEmpty

@@ -90,7 +90,7 @@ struct ShapeFlags {
       guard let (name, sizes) = Self.shape(item) else {
         problems.add(
           "APUS-C-0025", "'\(item)' is no shape", place: place,
-          hint: "Write NAME:SIZExSIZE…, each size an integer of 0 or more, for instance input_ids:1x256.")
+          hint: "Write NAME:SIZExSIZE…, each size an integer, for instance input_ids:1x256.")
         continue
       }
       add(sizes, kind, name, to: group, place)
@@ -145,7 +145,9 @@ struct ShapeFlags {
     let name = parts.dropLast().joined(separator: ":").filter { $0 != "'" }
     if name.isEmpty { return nil }
     if text.isEmpty || text == "scalar" { return (name, []) }
-    let sizes = text.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? -1 }
-    return sizes.contains { $0 < 0 } ? nil : (name, sizes)
+    // Elements may be negative.
+    let numbers = text.split(separator: "x", omittingEmptySubsequences: false)
+    let sizes = numbers.compactMap { Int($0) }
+    return sizes.count == numbers.count ? (name, sizes) : nil
   }
 }
