@@ -26,6 +26,8 @@ package struct GraphCut {
   private let names: Set<String>
   private let isHost: (Node) -> Bool
   private var places: [NodeID: Place] = [:]
+  /// Names of the symbols in each node's attributes, and in the types of what it reads and gives.
+  private let symbols: [NodeID: Set<String>]
   private var binders: [String: NodeID] = [:]
 
   /// - Parameter isHost: whether a node runs elsewhere than those around it.
@@ -46,6 +48,7 @@ package struct GraphCut {
     self.graph = graph
     self.names = names
     self.isHost = isHost
+    symbols = Dictionary(uniqueKeysWithValues: graph.order.map { ($0, Self.symbols(of: graph[$0], in: graph)) })
   }
 
   private static func check(_ names: [String], _ graph: Graph) throws(BuildError) {
@@ -87,13 +90,14 @@ package struct GraphCut {
       let node = graph[id]
       for symbol in node.op.boundSymbols { binders[symbol.name] = id }
       let producers = node.inputs.compactMap { graph.producer($0) }
+      let own = symbols[id] ?? []
       let isFixed =
         !node.inputs.contains { graph.inputs.contains($0) } && !producers.contains { places[$0] != nil }
         && node.op.isPure && node.op.boundSymbols.isEmpty && outputs.isDisjoint(with: node.outputs)
-        && !symbols(of: node).contains { binders[$0] != nil }
+        && !own.contains { binders[$0] != nil }
       if isFixed { continue }
       var place = Place(level: first, isHost: isHost(node))
-      for producer in producers + symbols(of: node).compactMap({ binders[$0] }) where producer != id {
+      for producer in producers + own.compactMap({ binders[$0] }) where producer != id {
         guard let before = places[producer] else { continue }
         place.level = max(place.level, before.level + (before.isHost != place.isHost ? 1 : 0))
       }
@@ -101,8 +105,7 @@ package struct GraphCut {
     }
   }
 
-  /// Names of the symbols in a node's attributes and in the types of what it reads and gives.
-  private func symbols(of node: Node) -> Set<String> {
+  private static func symbols(of node: Node, in graph: Graph) -> Set<String> {
     var names: Set<String> = []
     func add(_ dim: Dim) { for symbol in dim.symbols { names.insert(symbol.name) } }
     for value in node.inputs + node.outputs { graph.type(value).tensor?.shape.forEach(add) }
@@ -146,7 +149,7 @@ package struct GraphCut {
     var wantedSymbols: Set<String> = []
     for (id, other) in places where other != place {
       wanted.formUnion(graph[id].inputs)
-      wantedSymbols.formUnion(symbols(of: graph[id]))
+      wantedSymbols.formUnion(symbols[id] ?? [])
     }
     for output in graph.outputs {
       for dim in graph.type(output).tensor?.shape ?? [] { wantedSymbols.formUnion(dim.symbols.map(\.name)) }

@@ -45,10 +45,9 @@ struct ProfileCheck {
             "APUS-B-0019", "'\(range.symbol)' needs min ≤ opt ≤ max, found \(range.min), \(range.opt), \(range.max)",
             place: place))
       } else if !symbol.range.contains(range.min) || !symbol.range.contains(range.max) {
-        let upper = symbol.range.upper == .max ? "∞" : "\(symbol.range.upper)"
         problems.append(
           Diagnostic(
-            "APUS-B-0019", "'\(range.symbol)' is \(range.sizesText), the model allows \(symbol.range.lower)…\(upper)",
+            "APUS-B-0019", "'\(range.symbol)' is \(range.sizesText), the model allows \(symbol.range.text)",
             place: place, hint: "Declare a range within the model's."))
       }
     }
@@ -117,11 +116,10 @@ struct ProfileCheck {
         guard let corner = negativeCorner(of: dim) else { continue }
         isNegative = true
         guard reported.insert(dim).inserted, warnings.count < Self.warningLimit else { continue }
-        let upper = dim.range.upper == .max ? "∞" : "\(dim.range.upper)"
         warnings.append(
           Diagnostic(
             "APUS-B-0016",
-            "'\(graph[id].name)' has the size \(dim), which lies in \(dim.range.lower)…\(upper): it is negative at \(corner)",
+            "'\(graph[id].name)' has the size \(dim), which lies in \(dim.range.text): it is negative at \(corner)",
             place: place, hint: "Calls with such sizes will fail."))
       }
     }

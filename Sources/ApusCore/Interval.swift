@@ -12,6 +12,9 @@ public struct Interval: Hashable, Sendable {
 
   public var isConstant: Bool { lower == upper }
 
+  /// `1…512`, with ∞ where there is no end.
+  package var text: String { "\(lower == .min ? "−∞" : String(lower))…\(upper == .max ? "∞" : String(upper))" }
+
   public func contains(_ value: Int) -> Bool { lower <= value && value <= upper }
 
   static func + (a: Interval, b: Interval) -> Interval {

@@ -19,6 +19,8 @@ final class BoundPlan {
   let scratch: UnsafeMutablePointer<Int>
   private(set) var arenaOffsets: [Int]
   private(set) var arena = ArenaPlan(offsets: [], byteCount: 0, lowerBound: 0, sum: 0)
+  /// Plans of the pieces; nil where a piece depends on sizes that a run tells.
+  private(set) var pieces: [BoundPlan?] = []
   /// What a run needs, its pieces included.
   private(set) var need = WorkspaceNeed()
   /// Most scratch bytes that a thread needs in any launch whose sizes are known.
@@ -90,11 +92,15 @@ final class BoundPlan {
     need = WorkspaceNeed(arena: arena.byteCount, scratch: scratchByteCount)
     for (index, piece) in program.pieces.enumerated() {
       let symbols = piece.symbolNodes.map { values[$0] }
-      // Sizes that a run tells: the piece reserves its memory when it is reached.
-      if symbols.contains(DimProgram.unknown) { continue }
+      // Sizes that a run tells: the piece is bound and reserves its memory when it is reached.
+      if symbols.contains(DimProgram.unknown) {
+        pieces.append(nil)
+        continue
+      }
       let inner = try BoundPlan(
         piece: piece.program, symbols: symbols, memoryLimit: memoryLimit, ceiling: ceiling?.pieces[index])
       need = need.union(WorkspaceNeed(pieceArena: inner.arena.byteCount, scratch: inner.scratchByteCount))
+      pieces.append(inner)
     }
   }
 

@@ -27,7 +27,7 @@ extension RunError {
   static func badSymbol(_ symbol: Symbol, _ value: Int, place: String) -> RunError {
     RunError(
       "APUS-R-0015",
-      "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.lower)…\(symbol.range.upper)",
+      "the size '\(symbol.name)' becomes \(value), its range is \(symbol.range.text)",
       place: place)
   }
 
@@ -162,6 +162,6 @@ extension Dim {
   /// A size as the user knows it: its value, or its text with the values it can have.
   fileprivate var rangeText: String {
     if let value = constantValue { return String(value) }
-    return "\(self)=\(range.lower)…\(range.upper == .max ? "∞" : String(range.upper))"
+    return "\(self)=\(range.text)"
   }
 }

@@ -9,16 +9,16 @@ extension RunState {
     piece.firstStep = firstStep + step + 1
     do {
       try lendMemory(index, to: piece)
-      try piece.prepare()
+      try piece.prepare(bound.pieces[index])
       try checkInputs(index, of: piece)
       try piece.runSteps()
       try takeResults(index, from: piece, step: step)
     } catch { throw error.at("piece '\(piece.program.plan.name)'") }
   }
 
-  /// Hands the piece its symbols, its inputs, and memory for those outputs whose sizes are known before it runs.
+  /// Hands the piece its symbols where it is bound by them, its inputs, and memory for those outputs whose sizes are known before it runs.
   private func lendMemory(_ index: Int, to piece: RunState) throws(RunError) {
-    for symbol in 0..<program.pieces[index].symbolNodes.count {
+    for symbol in 0..<program.pieces[index].symbolNodes.count where bound.pieces[index] == nil {
       piece.key[symbol] = bound.values[program.pieces[index].symbolNodes[symbol]]
     }
     for position in 0..<program.pieces[index].inputs.count {

@@ -70,9 +70,11 @@ final class RunState {
 
 extension RunState {
   /// Makes everything ready for the inputs' shapes: the bound plan, memory, addresses.
-  func prepare() throws(RunError) {
+  ///
+  /// - Parameter given: the bound plan when what is around a piece holds it.
+  func prepare(_ given: BoundPlan? = nil) throws(RunError) {
     takeObjects()
-    try selectBoundPlan()
+    if let given { bound = given } else { try selectBoundPlan() }
     try prepareMemory()
     for output in bindings.outputs.indices { try prepareOutput(output) }
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }

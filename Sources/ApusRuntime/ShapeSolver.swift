@@ -108,14 +108,10 @@ struct ShapeSolver {
       if values[node] < 0 && origin.axis < rank(origin.input) || !symbol.range.contains(values[node]) {
         report(
           "APUS-R-0007", origin.input, origin.axis,
-          "'\(symbol.name)' is \(values[node]), the range is \(describe(symbol.range))",
+          "'\(symbol.name)' is \(values[node]), the range is \(symbol.range.text)",
           "Build the engine with a range that holds this size.")
       }
     }
-  }
-
-  private func describe(_ range: Interval) -> String {
-    "\(range.lower == .min ? "−∞" : String(range.lower))…\(range.upper == .max ? "∞" : String(range.upper))"
   }
 
   private mutating func checkComputed(_ shapes: [[Int]], _ values: UnsafeMutablePointer<Int>) {

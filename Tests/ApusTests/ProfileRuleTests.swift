@@ -31,15 +31,6 @@ import Testing
     ["x": RandomTensor.make(.f32, [rows, 4], seed: UInt64(rows + 1))]
   }
 
-  private func problems(_ body: () throws -> Void) -> [String] {
-    do {
-      try body()
-      return []
-    } catch let error as any RoomError { return error.problems.map { "\($0.code) \($0.place)" } } catch {
-      return ["\(error)"]
-    }
-  }
-
   private static let range = Input.Sizes.range(min: [0, 4], opt: [8, 4], max: [16, 4])
 
   @Test(arguments: [true, false]) func d8_d16_emptyTensorsRun(isSingleRange: Bool) throws {

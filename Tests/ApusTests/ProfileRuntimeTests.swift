@@ -111,15 +111,6 @@ extension Backend: CustomTestStringConvertible {
     return context.activeProfile
   }
 
-  private func problems(_ body: () throws -> Void) -> [String] {
-    do {
-      try body()
-      return []
-    } catch let error as any RoomError { return error.problems.map { "\($0.code) \($0.place)" } } catch {
-      return ["\(error)"]
-    }
-  }
-
   // MARK: One input
 
   @Test(arguments: backends) func anEngineHasItsProfiles(_ backend: Backend) throws {

@@ -28,15 +28,6 @@ import Testing
     ["x": RandomTensor.make(.f32, [rows, 8], seed: UInt64(rows)), "shape": ints(shape)]
   }
 
-  private func problems(_ body: () throws -> Void) -> [String] {
-    do {
-      try body()
-      return []
-    } catch let error as any RoomError { return error.problems.map { "\($0.code) \($0.place)" } } catch {
-      return ["\(error)"]
-    }
-  }
-
   // MARK: Declaration
 
   @Test func elementsAreSymbolsWhereTheyVary() throws {

@@ -276,10 +276,6 @@ extension PlanReport {
   }
 }
 
-extension Interval {
-  var text: String { "\(lower == .min ? "−∞" : String(lower))…\(upper == .max ? "∞" : String(upper))" }
-}
-
 extension JSON {
   /// An input or output: name, type in words, and for tensors dtype and shape, of which unknown sizes are expressions.
   static func binding(_ name: String, _ type: ValueType, values: [Dim]? = nil) -> JSON {
