@@ -65,7 +65,9 @@ let package = Package(
         "ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport",
         "ApusCompiler", "ApusCPUTarget", "CZlib",
       ]),
-    module("ApusTesting", ["Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusImport", "ApusCompiler"]),
+    module(
+      "ApusTesting",
+      ["Apus", "ApusCore", "ApusPlan", "ApusRuntime", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler"]),
     .executableTarget(
       name: "ApusCLI",
       dependencies: [

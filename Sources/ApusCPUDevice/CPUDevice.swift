@@ -12,6 +12,7 @@ import CApusHost
 /// The processors of this machine, with a pool of threads that launches are spread over.
 public final class CPUDevice: Device {
   public let name: String
+  public let sharesHostMemory = true
   public let features: CPUFeatures
   public let memoryByteCount: Int
   let pool: ThreadPool

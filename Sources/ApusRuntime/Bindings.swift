@@ -7,6 +7,9 @@ final class Bindings {
   let plan: Plan
   var inputs: [InputState]
   var outputs: [OutputState]
+  /// Copies on the device of inputs and outputs in the host's memory, where the device cannot reach that.
+  var inputMirrors: [DeviceBuffer?]
+  var outputMirrors: [DeviceBuffer?]
 
   init(plan: Plan) {
     self.plan = plan
@@ -14,12 +17,16 @@ final class Bindings {
       InputState(rank: $0.type.tensor?.rank ?? 0, isObject: $0.holdsObject, valueCount: $0.values?.count ?? 0)
     }
     outputs = plan.outputs.map { OutputState(rank: $0.type.tensor?.rank ?? 0, isObject: $0.holdsObject) }
+    inputMirrors = [DeviceBuffer?](repeating: nil, count: plan.inputs.count)
+    outputMirrors = [DeviceBuffer?](repeating: nil, count: plan.outputs.count)
   }
 }
 
 /// What an input is bound to.
 struct InputState {
   var address: UnsafeRawPointer?
+  /// Whether `address` is the device's, where that differs from the host's.
+  var isOnDevice = false
   var shape: [Int]
   /// Keeps the bytes alive when they are a tensor's.
   var tensor: HostTensor?
@@ -45,6 +52,8 @@ struct InputState {
 struct OutputState {
   /// Memory of the caller.
   var callerMemory: UnsafeMutableRawBufferPointer?
+  /// Whether `callerMemory` is the device's, where that differs from the host's.
+  var isOnDevice = false
   /// Memory of our own when the caller gave none; replaced when the caller still holds the last result.
   var storage: HostStorage?
   var byteCount = 0
@@ -123,6 +132,7 @@ extension Bindings {
       inputs[index].object = value
     } else if let tensor = value.tensor {
       inputs[index].tensor = tensor
+      inputs[index].isOnDevice = false
       inputs[index].address = UnsafeRawPointer(tensor.storage.base + tensor.byteOffset)
     }
     return nil
@@ -141,6 +151,7 @@ extension Bindings {
     try requireAlignment(memory.baseAddress, type.dtype, place)
     inputs[index].isGiven = true
     inputs[index].tensor = nil
+    inputs[index].isOnDevice = false
     inputs[index].address = memory.baseAddress
     inputs[index].shape = shape
   }
@@ -153,6 +164,7 @@ extension Bindings {
     }
     try requireAlignment(memory.baseAddress.map { UnsafeRawPointer($0) }, type.dtype, "output '\(output.name)'")
     outputs[index].callerMemory = memory
+    outputs[index].isOnDevice = false
     outputs[index].storage = nil
   }
 

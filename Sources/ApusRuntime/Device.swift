@@ -3,11 +3,14 @@ public import ApusPlan
 
 /// What runs kernels: a processor or an accelerator with its memory.
 ///
-/// Addresses of device memory are plain pointers; the host may read and write them directly. A device is shared by
-/// engines and threads.
+/// Addresses of device memory are plain pointers; whether the host may read and write there is the device's to say. A device
+/// is shared by engines and threads.
 public protocol Device: AnyObject, Sendable {
   /// What the device is called in messages.
   var name: String { get }
+
+  /// Whether memory of the device is the host's too. If not, the host reaches it by ``DeviceStream`` only.
+  var sharesHostMemory: Bool { get }
 
   /// Bytes of memory there are in all: no plan that needs more is bound.
   var memoryByteCount: Int { get }
@@ -58,6 +61,7 @@ public struct DeviceLaunch {
   public var function: DeviceFunction
   /// Addresses in the order of the kernel's buffers.
   public var buffers: UnsafePointer<UnsafeMutableRawPointer?>
+  public var bufferCount: Int
   /// Integer arguments.
   public var parameters: UnsafePointer<Int64>
   /// Number of virtual blocks.
@@ -67,11 +71,12 @@ public struct DeviceLaunch {
   public var scratchStride: Int
 
   public init(
-    function: DeviceFunction, buffers: UnsafePointer<UnsafeMutableRawPointer?>, parameters: UnsafePointer<Int64>,
-    blocks: Int, scratch: UnsafeMutableRawPointer?, scratchStride: Int
+    function: DeviceFunction, buffers: UnsafePointer<UnsafeMutableRawPointer?>, bufferCount: Int,
+    parameters: UnsafePointer<Int64>, blocks: Int, scratch: UnsafeMutableRawPointer?, scratchStride: Int
   ) {
     self.function = function
     self.buffers = buffers
+    self.bufferCount = bufferCount
     self.parameters = parameters
     self.blocks = blocks
     self.scratch = scratch
@@ -80,13 +85,35 @@ public struct DeviceLaunch {
 }
 
 /// An ordered queue of launches and copies. Used by one thread at a time.
+///
+/// What goes wrong with queued work is told by ``synchronize()``.
 public protocol DeviceStream: AnyObject {
   func launch(_ launch: DeviceLaunch)
+
+  /// Copies within the device's memory.
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
+
+  /// Brings bytes of the host to the device. Pinned memory must stay as it is until the copy is done, other memory until
+  /// the call returns.
+  func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
+
+  /// Brings bytes of the device to the host, where they are once ``synchronize()`` has returned.
+  func download(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
+
   func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int)
 
   /// Waits until all that was queued is done.
   func synchronize() throws(DeviceError)
+}
+
+extension DeviceStream {
+  public func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    copy(from: source, to: target, byteCount: byteCount)
+  }
+
+  public func download(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    copy(from: source, to: target, byteCount: byteCount)
+  }
 }
 
 /// Device memory that is given back when the value is released.

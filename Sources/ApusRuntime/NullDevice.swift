@@ -9,6 +9,7 @@ public final class NullDevice: Device {
   public let name = "null"
   public let memoryByteCount: Int
   public let scratchCount = 1
+  public let sharesHostMemory = true
   private let launches = Atomic<Int>(0)
 
   public init(memoryByteCount: Int = .max) { self.memoryByteCount = memoryByteCount }

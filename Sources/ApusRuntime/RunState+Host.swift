@@ -5,10 +5,11 @@ extension RunState {
   /// Calls a host operation: operands are lent without copying, results are copied into their slots.
   func callHost(_ index: Int) throws(RunError) {
     let record = program.hostCalls[index]
-    do { try stream.synchronize() } catch { throw RunError(device: error) }
+    if !isElsewhere { try synchronize() }
     var lent: [HostStorage] = []
     var operands: [HostValue] = []
     for slot in record.call.inputs { operands.append(try lend(slot, &lent)) }
+    if isElsewhere { try synchronize() }
     let results: [HostValue]
     do {
       results = try hostFunctions[index](operands) { name in
@@ -40,10 +41,18 @@ extension RunState {
     let record = program.slots[slot]
     if record.isObject { return try object(in: slot) }
     let bytes = try memory(of: slot)
+    let shape = record.shape.map { bound.values[$0] }
+    if isElsewhere {
+      let copy = HostStorage(byteCount: bytes.count)
+      if bytes.count > 0, let base = bytes.baseAddress {
+        stream.download(from: base, to: copy.base, byteCount: bytes.count)
+      }
+      return .tensor(HostTensor(dtype: record.dtype, shape: shape, storage: copy))
+    }
     let storage = HostStorage(
       borrowing: bytes.baseAddress ?? UnsafeMutableRawPointer(bound.values), byteCount: bytes.count, owner: self)
     lent.append(storage)
-    return .tensor(HostTensor(dtype: record.dtype, shape: record.shape.map { bound.values[$0] }, storage: storage))
+    return .tensor(HostTensor(dtype: record.dtype, shape: shape, storage: storage))
   }
 
   private func setSymbols(_ record: HostRecord, _ results: [HostValue]) throws(RunError) {
@@ -81,7 +90,9 @@ extension RunState {
         place: place(record))
     }
     tensor.withUnsafeBytes { bytes in
-      move(UnsafeMutableRawBufferPointer(mutating: bytes), to: target)
+      if target.count > 0, let from = bytes.baseAddress, let to = target.baseAddress, from != UnsafeRawPointer(to) {
+        stream.upload(from: from, to: to, byteCount: target.count)
+      }
     }
   }
 

@@ -137,20 +137,10 @@ extension RunState {
     let likely = expected <= 1 << 20 ? expected : min(saturatingMultiply(needed, 2), expected)
     if case .output(let index) = record.storage {
       try growOutput(index, to: needed, likely: likely, keeping: used)
-      return bindings.outputs[index].address
+      return outputAddress(index)
     }
     if needed > grown[slot]?.byteCount ?? 0 { try grow(slot, to: likely, keeping: used) }
     return grown[slot]?.base
-  }
-
-  private func growOutput(_ index: Int, to needed: Int, likely: Int, keeping used: Int) throws(RunError) {
-    if bindings.outputs[index].callerMemory != nil { return try ensureOutput(index, byteCount: needed) }
-    let old = bindings.outputs[index].storage
-    if let old, old.byteCount >= needed { return }
-    try ensureOutput(index, byteCount: likely)
-    if used > 0, let old, let new = bindings.outputs[index].storage {
-      stream.copy(from: old.base, to: new.base, byteCount: used)
-    }
   }
 
   private func finish(_ stacked: Loop.Stacked, rows: Int, _ rowByteCount: Int?, step: Int) throws(RunError) {

@@ -27,12 +27,14 @@ extension RunState {
         piece.bindings.inputs[position].object = try object(in: slot)
       } else {
         piece.bindings.inputs[position].address = UnsafeRawPointer(try memory(of: slot).baseAddress)
+        piece.bindings.inputs[position].isOnDevice = true
       }
     }
     for position in 0..<program.pieces[index].outputs.count {
       let slot = program.pieces[index].outputs[position]
       if program.slots[slot].isObject || piece.isLate(output: position) { continue }
       piece.bindings.outputs[position].callerMemory = try memory(of: slot)
+      piece.bindings.outputs[position].isOnDevice = true
     }
   }
 
@@ -72,7 +74,7 @@ extension RunState {
             "APUS-R-0017", "\(found) bytes come back, \(target.count) are expected",
             place: "output '\(piece.program.plan.outputs[position].name)'")
         }
-        move(UnsafeMutableRawBufferPointer(start: piece.bindings.outputs[position].address, count: found), to: target)
+        move(UnsafeMutableRawBufferPointer(start: piece.outputAddress(position), count: found), to: target)
       }
     }
   }

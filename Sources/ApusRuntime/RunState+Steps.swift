@@ -6,9 +6,10 @@ extension RunState {
   func runAll() throws(RunError) {
     detachOutputs()
     try prepare()
+    if isElsewhere { uploadInputs() }
     profiler?.beginRun()
     try runSteps()
-    do { try stream.synchronize() } catch { throw RunError(device: error) }
+    try synchronize()
     profiler?.endRun()
   }
 
@@ -70,7 +71,7 @@ extension RunState {
     stream.launch(
       DeviceLaunch(
         function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
-        parameters: bound.parameters + record.firstParameter, blocks: blocks,
+        bufferCount: record.bufferCount, parameters: bound.parameters + record.firstParameter, blocks: blocks,
         scratch: scratchByteCount == 0 ? nil : workspace.scratch,
         scratchStride: WorkspaceNeed.aligned(scratchByteCount)))
   }
@@ -113,21 +114,32 @@ extension RunState {
 
   private func integer(at index: Int, in slot: Int) throws(RunError) -> Int {
     let bytes = try memory(of: slot)
-    do { try stream.synchronize() } catch { throw RunError(device: error) }
     let dtype = program.slots[slot].dtype
     guard let base = bytes.baseAddress, (index + 1) * dtype.byteCount <= bytes.count else {
       throw RunError(
         "APUS-R-0015", "element \(index) is read of \(bytes.count) bytes",
         place: "slot '\(program.plan.slots[slot].name)'")
     }
+    if isElsewhere {
+      stream.download(from: base + index * dtype.byteCount, to: hostWord, byteCount: dtype.byteCount)
+      try synchronize()
+      return dtype.loadInteger(from: hostWord, at: 0)
+    }
+    try synchronize()
     return dtype.loadInteger(from: base, at: index)
+  }
+
+  func synchronize() throws(RunError) {
+    do { try stream.synchronize() } catch { throw RunError(device: error) }
   }
 
   func store(_ value: Int, in slot: Int) throws(RunError) {
     let bytes = try memory(of: slot)
-    switch program.slots[slot].dtype {
-    case .i64: if bytes.count >= 8 { bytes.storeBytes(of: Int64(value), as: Int64.self) }
-    default: if bytes.count >= 1 { bytes.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self) }
+    let byteCount = program.slots[slot].dtype == .i64 ? 8 : 1
+    guard let base = bytes.baseAddress, bytes.count >= byteCount else { return }
+    // The bytes of a small-endian number, of which a bool is the first.
+    withUnsafeBytes(of: Int64(value).littleEndian) { source in
+      if let from = source.baseAddress { stream.upload(from: from, to: base, byteCount: byteCount) }
     }
   }
 
@@ -164,8 +176,13 @@ extension RunState {
     let slot = program.slots[record.slot]
     let source = try memory(of: record.slot)
     for axis in slot.shape.indices { bindings.outputs[index].shape[axis] = bound.values[slot.shape[axis]] }
-    if record.isDirect { return }
-    try ensureOutput(index, byteCount: source.count)
-    move(source, to: UnsafeMutableRawBufferPointer(start: bindings.outputs[index].address, count: source.count))
+    if !record.isDirect { try ensureOutput(index, byteCount: source.count) }
+    if isElsewhere, !bindings.outputs[index].isOnDevice, level == .model {
+      if source.count > 0, let from = source.baseAddress, let to = bindings.outputs[index].address {
+        stream.download(from: from, to: to, byteCount: source.count)
+      }
+    } else if !record.isDirect {
+      move(source, to: UnsafeMutableRawBufferPointer(start: outputAddress(index), count: source.count))
+    }
   }
 }

@@ -11,17 +11,21 @@ final class RunState {
   let bindings: Bindings
   let workspace: Workspace
   let stream: any DeviceStream
+  /// Whether the host cannot read what steps write, so that inputs, outputs and host operations need copies.
+  let isElsewhere: Bool
   /// 64 bytes that stand for the memory of empty tensors.
   private let nothing: DeviceBuffer
   /// What a bound plan depends on: the sizes of all inputs, or the values of a piece's symbols, set by what is around it.
   var key: [Int]
-  private let level: Workspace.Level
+  let level: Workspace.Level
   private let ceiling: MemoryCeiling?
   /// Plans bound before, with the key of each and the number of the run that last used it.
   private var boundPlans: [(key: [Int], plan: BoundPlan, lastUse: Int)] = []
   private var runCount = 0
   /// How many plans were bound so far.
   private(set) var boundPlanCount = 0
+  /// Where the host reads single elements that are on the device.
+  let hostWord = UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8)
   /// Buffers of grown slots.
   var grown: [DeviceBuffer?]
   /// Holds sizes between their computation and their assignment.
@@ -42,6 +46,7 @@ final class RunState {
     self.bindings = bindings
     self.workspace = workspace
     self.stream = stream
+    isElsewhere = !engine.device.sharesHostMemory
     self.level = level
     self.ceiling = ceiling
     program = variant.program
@@ -64,6 +69,8 @@ final class RunState {
     }
     self.pieces = pieces
   }
+
+  deinit { hostWord.deallocate() }
 }
 
 // MARK: Preparing a run
@@ -76,6 +83,7 @@ extension RunState {
     takeObjects()
     if let given { bound = given } else { try selectBoundPlan() }
     try prepareMemory()
+    if isElsewhere, level == .model { try prepareMirrors() }
     for output in bindings.outputs.indices { try prepareOutput(output) }
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
     for symbol in program.dims.shapeSymbolCount..<program.dims.symbolCount {
@@ -140,6 +148,27 @@ extension RunState {
     }
   }
 
+  /// Makes room on the device for inputs that are in the host's memory.
+  private func prepareMirrors() throws(RunError) {
+    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isObject && !bindings.inputs[index].isOnDevice
+    {
+      let needed = bound.byteCounts[program.plan.inputs[index].slot]
+      if let mirror = bindings.inputMirrors[index], mirror.byteCount >= needed { continue }
+      bindings.inputMirrors[index] = nil
+      bindings.inputMirrors[index] = try workspace.allocate(needed, "input '\(program.plan.inputs[index].name)'")
+    }
+  }
+
+  /// Queues copies of the inputs that are in the host's memory.
+  func uploadInputs() {
+    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isOnDevice {
+      let byteCount = bound.byteCounts[program.plan.inputs[index].slot]
+      guard byteCount > 0, let source = bindings.inputs[index].address, let mirror = bindings.inputMirrors[index]
+      else { continue }
+      stream.upload(from: source, to: mirror.base, byteCount: byteCount)
+    }
+  }
+
   /// Bytes of memory that the state holds of its own.
   var heldByteCount: Int {
     pieces.reduce(grown.reduce(0) { $0 + ($1?.byteCount ?? 0) }) { $0 + $1.heldByteCount }
@@ -154,6 +183,7 @@ extension RunState {
   /// Gives an output memory for `byteCount` bytes: the caller's, or our own that no earlier result still uses.
   func ensureOutput(_ index: Int, byteCount: Int) throws(RunError) {
     bindings.outputs[index].byteCount = byteCount
+    if isElsewhere { try ensureMirror(index, byteCount: byteCount) }
     if let memory = bindings.outputs[index].callerMemory {
       if memory.count < byteCount {
         throw RunError.smallMemory(
@@ -161,12 +191,42 @@ extension RunState {
       }
       return
     }
+    // What a piece gives stays on the device.
+    if isElsewhere, level == .piece { return }
     if let storage = bindings.outputs[index].storage, storage.byteCount >= byteCount { return }
     let limit = engine.device.memoryByteCount
     if byteCount > limit {
       throw RunError.tooLarge(byteCount, "output '\(program.plan.outputs[index].name)'", limit: limit)
     }
     bindings.outputs[index].storage = HostStorage(byteCount: byteCount)
+  }
+
+  /// Gives an output that does not go to the device's memory a place there, keeping its first `kept` bytes.
+  private func ensureMirror(_ index: Int, byteCount: Int, keeping kept: Int = 0) throws(RunError) {
+    if bindings.outputs[index].isOnDevice { return }
+    let old = bindings.outputMirrors[index]
+    if let old, old.byteCount >= byteCount { return }
+    if kept == 0 { bindings.outputMirrors[index] = nil }
+    let mirror = try workspace.allocate(byteCount, "output '\(program.plan.outputs[index].name)'")
+    if kept > 0, let old { stream.copy(from: old.base, to: mirror.base, byteCount: kept) }
+    bindings.outputMirrors[index] = mirror
+  }
+
+  /// Makes the memory of an output larger while steps are filling it.
+  func growOutput(_ index: Int, to needed: Int, likely: Int, keeping used: Int) throws(RunError) {
+    if isElsewhere {
+      if !bindings.outputs[index].isOnDevice, bindings.outputMirrors[index]?.byteCount ?? 0 < needed {
+        try ensureMirror(index, byteCount: likely, keeping: used)
+      }
+      return try ensureOutput(index, byteCount: needed)
+    }
+    if bindings.outputs[index].callerMemory != nil { return try ensureOutput(index, byteCount: needed) }
+    let old = bindings.outputs[index].storage
+    if let old, old.byteCount >= needed { return }
+    try ensureOutput(index, byteCount: likely)
+    if used > 0, let old, let new = bindings.outputs[index].storage {
+      stream.copy(from: old.base, to: new.base, byteCount: used)
+    }
   }
 
   /// Lets go of results that the caller still holds, so that this run does not write into them.
@@ -183,13 +243,24 @@ extension RunState {
   /// Where the memory of a slot that is no view is now; nil when it has none yet.
   private func rootAddress(_ slot: Int) -> UnsafeMutableRawPointer? {
     switch program.slots[slot].storage {
-    case .input(let index): return bindings.inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
-    case .output(let index): return bindings.outputs[index].address
+    case .input(let index): return inputAddress(index)
+    case .output(let index): return outputAddress(index)
     case .constant(let offset): return UnsafeMutableRawPointer(mutating: engine.constants + offset)
     case .arena: return workspace.arena(level).map { $0 + bound.arenaOffsets[slot] }
     case .grown: return grown[slot]?.base
     case .view, .object: return nil
     }
+  }
+
+  private func inputAddress(_ index: Int) -> UnsafeMutableRawPointer? {
+    if isElsewhere, !bindings.inputs[index].isOnDevice { return bindings.inputMirrors[index]?.base }
+    return bindings.inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
+  }
+
+  /// Where steps write an output.
+  func outputAddress(_ index: Int) -> UnsafeMutableRawPointer? {
+    if isElsewhere, !bindings.outputs[index].isOnDevice { return bindings.outputMirrors[index]?.base }
+    return bindings.outputs[index].address
   }
 
   private func resolveAll() {

@@ -25,8 +25,8 @@ import Testing
             guard let first = buffers.baseAddress, let arguments = parameters.baseAddress else { return }
             stream.launch(
               DeviceLaunch(
-                function: function, buffers: UnsafePointer(first), parameters: arguments, blocks: 1, scratch: nil,
-                scratchStride: 0))
+                function: function, buffers: UnsafePointer(first), bufferCount: 1, parameters: arguments, blocks: 1,
+                scratch: nil, scratchStride: 0))
           }
         }
         try stream.synchronize()

@@ -1,9 +1,6 @@
 import ApusCPUDevice
 import ApusCPUTarget
-import ApusCore
-import ApusGraph
-import ApusOps
-import ApusPlan
+import ApusRuntime
 import ApusTesting
 import Testing
 
@@ -11,53 +8,24 @@ import Testing
 @Suite(.serialized) struct SampleTests {
   @Test(arguments: SampleGroup.all, GraphRunner.Form.allCases)
   func compiledSamplesAgreeWithTheReference(_ group: SampleGroup, _ form: GraphRunner.Form) throws {
-    var together: [(index: Int, sample: Sample)] = []
-    for (index, (_, sample)) in group.samples.enumerated() {
-      // Symbols that an operation binds have one name in all of its samples.
-      if sample.op.boundSymbols.isEmpty, sample.op.bodies.isEmpty {
-        together.append((index, sample))
-      } else {
-        try check([(index, sample)], form)
-      }
-    }
-    try check(together, form)
+    #expect(try complaints(group, form, Machine.device) == [])
   }
 
-  /// Builds and runs samples in one graph; halves them to find the ones that cannot be.
-  private func check(_ samples: [(index: Int, sample: Sample)], _ form: GraphRunner.Form) throws {
-    if samples.isEmpty { return }
-    let runner: GraphRunner
-    var batch = SampleBatch()
-    do {
-      for (index, sample) in samples { try batch.add(sample, index: index) }
-      runner = try GraphRunner(batch.graph, form, target: Machine.target(), device: Machine.device)
-    } catch {
-      if samples.count == 1 {
-        Issue.record("\(form) \(GraphText(batch.graph).text): \(error)")
-        return
-      }
-      try check(Array(samples[..<(samples.count / 2)]), form)
-      try check(Array(samples[(samples.count / 2)...]), form)
-      return
-    }
-    let trials = samples.contains { SampleCase.trialCount($0.sample) > 1 } ? 3 : 1
-    for trial in 0..<trials { try run(batch, runner, form, trial: trial) }
+  /// The host reaches what steps compute through the stream only.
+  @Test(arguments: SampleGroup.all, [GraphRunner.Form.optimised, .cut])
+  func samplesAgreeWhereTheHostCannotTouchMemory(_ group: SampleGroup, _ form: GraphRunner.Form) throws {
+    #expect(try complaints(group, form, RemoteDevice(Machine.device)) == [])
   }
 
-  private func run(_ batch: SampleBatch, _ runner: GraphRunner, _ form: GraphRunner.Form, trial: Int) throws {
-    let (inputs, cases) = try batch.cases(trial: trial)
-    let expected = cases.flatMap(\.results)
-    let (outputs, overrun) = try runner.run(inputs, expected: expected)
-    for (member, one) in zip(batch.members, cases) {
-      let names = member.outputs.map { runner.plan.outputs[$0].name }
-      #expect(!names.contains(where: overrun.contains), "\(form) \(one): wrote beyond its output")
-      if !one.op.isPure { continue }
-      for (output, result) in zip(member.outputs, one.results) {
-        let complaint = Closeness.complaint(outputs[output], result, f32: one.sample.tolerance)
-        #expect(complaint == nil, "\(form) \(one)")
-      }
-    }
+  private func complaints(
+    _ group: SampleGroup, _ form: GraphRunner.Form, _ device: any Device
+  ) throws -> [String] {
+    SampleSuite(target: try Machine.target(), device: device).complaints(group, form)
   }
+}
+
+extension SampleGroup: CustomTestStringConvertible {
+  public var testDescription: String { name }
 }
 
 /// The machine that tests run on.

@@ -1,29 +1,6 @@
 import ApusCore
 import ApusGraph
 import ApusOps
-import ApusTesting
-import Testing
-
-/// Samples that are built into one graph, so that one image serves them all.
-struct SampleGroup: CustomTestStringConvertible, Sendable {
-  let samples: [(name: String, sample: Sample)]
-
-  var testDescription: String { "\(samples.first?.name ?? "") … \(samples.last?.name ?? "")" }
-
-  static let all: [SampleGroup] = {
-    var groups: [SampleGroup] = []
-    var current: [(name: String, sample: Sample)] = []
-    for name in Catalogue.standard.names {
-      current += (Catalogue.standard.type(name)?.samples ?? []).filter { $0.op.name == name }.map { (name, $0) }
-      if current.count >= 60 {
-        groups.append(SampleGroup(samples: current))
-        current = []
-      }
-    }
-    if !current.isEmpty { groups.append(SampleGroup(samples: current)) }
-    return groups
-  }()
-}
 
 /// A graph of independent nodes, one for each sample.
 struct SampleBatch {

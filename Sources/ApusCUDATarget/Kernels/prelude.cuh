@@ -1,0 +1,91 @@
+// Basic types and helpers shared by every kernel. Includes no header: NVRTC's built-in functions suffice.
+#ifndef APUS_PRELUDE
+#define APUS_PRELUDE
+
+typedef long i64;
+typedef unsigned long u64;
+typedef int i32;
+typedef unsigned int u32;
+typedef short i16;
+typedef unsigned short u16;
+typedef signed char i8;
+typedef unsigned char u8;
+static_assert(sizeof(i64) == 8, "LP64 is assumed");
+
+#define APUS_INLINE __device__ __forceinline__
+#define APUS_UNROLL _Pragma("unroll")
+#define APUS_NOUNROLL _Pragma("unroll 1")
+#define APUS_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define APUS_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define APUS_CEIL(a, b) (((a) + (b) - 1) / (b))
+#define APUS_ALL_LANES 0xffffffffu
+
+// What a launch supplies, each one argument of the kernel.
+template <int N> struct apus_buffers { void *b[N]; };
+template <int N> struct apus_params { i64 p[N]; };
+// Descriptions of tensors for the copy engine, encoded on the host; `const __grid_constant__` where a kernel takes them.
+struct alignas(64) apus_map { u64 opaque[16]; };
+template <int N> struct apus_maps { apus_map m[N]; };
+// The same for functions that are called with it, such as an epilogue.
+struct apus_ctx { void *const *buffers; const i64 *params; };
+
+// Bit patterns, and 16-bit floats, which travel as u16.
+APUS_INLINE u32 apus_bits_f32(float x) { return __float_as_uint(x); }
+APUS_INLINE float apus_f32_bits(u32 x) { return __uint_as_float(x); }
+APUS_INLINE u64 apus_bits_f64(double x) { return (u64)__double_as_longlong(x); }
+APUS_INLINE double apus_f64_bits(u64 x) { return __longlong_as_double((long long)x); }
+APUS_INLINE float apus_bf16_f32(u16 x) { return apus_f32_bits((u32)x << 16); }
+APUS_INLINE float apus_f16_f32(u16 x) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+  return r;
+}
+APUS_INLINE u16 apus_f32_f16(float x) {
+  u16 r;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
+  return r;
+}
+APUS_INLINE u16 apus_f32_bf16(float x) {
+  u16 r;
+#if __CUDA_ARCH__ >= 900
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
+#else
+  u32 u = apus_bits_f32(x);
+  u32 n = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  r = (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : n);
+#endif
+  return r;
+}
+// Two floats as one word of two 16-bit floats, the first in the low half.
+APUS_INLINE u32 apus_f32x2_f16x2(float low, float high) {
+  u32 r;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+APUS_INLINE u32 apus_f32x2_bf16x2(float low, float high) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+// Vectors of N elements that are moved by one instruction.
+template <typename T, int N> struct alignas(sizeof(T) * N) apus_vec { T e[N]; };
+
+// Lanes of a warp.
+APUS_INLINE u32 apus_lane() {
+  u32 r;
+  asm("mov.u32 %0, %%laneid;" : "=r"(r));
+  return r;
+}
+template <typename T> APUS_INLINE T apus_shuffle_xor(T x, int mask) { return __shfl_xor_sync(APUS_ALL_LANES, x, mask); }
+template <typename T> APUS_INLINE T apus_shuffle(T x, int lane) { return __shfl_sync(APUS_ALL_LANES, x, lane); }
+
+// The part of `count` units that a block works on, the same split as on every device.
+struct apus_range { i64 begin, end; };
+APUS_INLINE apus_range apus_share(i64 count, i64 block, i64 blockCount) {
+  i64 each = count / blockCount, rest = count % blockCount;
+  i64 begin = block * each + APUS_MIN(block, rest);
+  return {begin, begin + each + (block < rest)};
+}
+
+#endif

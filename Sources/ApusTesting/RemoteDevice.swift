@@ -1,0 +1,81 @@
+package import ApusCore
+package import ApusPlan
+package import ApusRuntime
+
+/// A device whose memory the host cannot touch: that of another device, at addresses that no host memory has.
+///
+/// Whoever reads or writes them on the host crashes, so that runs show whether everything goes through the stream.
+package final class RemoteDevice: Device {
+  package let name: String
+  private let inner: any Device
+
+  package init(_ inner: any Device) {
+    self.inner = inner
+    name = "remote \(inner.name)"
+  }
+
+  package let sharesHostMemory = false
+  package var memoryByteCount: Int { inner.memoryByteCount }
+  package var scratchCount: Int { inner.scratchCount }
+
+  /// Not canonical on any processor of 64 bits.
+  private static let distance = 1 << 56
+
+  fileprivate static func inner(_ address: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer { address - distance }
+  fileprivate static func inner(_ address: UnsafeRawPointer) -> UnsafeRawPointer { address - distance }
+
+  package func check(_ fingerprint: Fingerprint) throws(EngineFileError) { try inner.check(fingerprint) }
+
+  package func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
+    let buffer = try inner.allocate(byteCount: byteCount)
+    return DeviceBuffer(base: buffer.base + Self.distance, byteCount: buffer.byteCount) { _ in
+      withExtendedLifetime(buffer) {}
+    }
+  }
+
+  package func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer? {
+    let buffer = try allocate(byteCount: constants.count)
+    if let source = constants.baseAddress {
+      Self.inner(buffer.base).copyMemory(from: source, byteCount: constants.count)
+    }
+    return buffer
+  }
+
+  package func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try inner.load(image) }
+
+  package func makeStream() throws(DeviceError) -> any DeviceStream { RemoteStream(try inner.makeStream()) }
+}
+
+private final class RemoteStream: DeviceStream {
+  private let inner: any DeviceStream
+
+  init(_ inner: any DeviceStream) { self.inner = inner }
+
+  func launch(_ launch: DeviceLaunch) {
+    var launch = launch
+    let buffers = (0..<launch.bufferCount).map { index in launch.buffers[index].map { RemoteDevice.inner($0) } }
+    launch.scratch = launch.scratch.map { RemoteDevice.inner($0) }
+    buffers.withUnsafeBufferPointer { addresses in
+      if let base = addresses.baseAddress { launch.buffers = base }
+      inner.launch(launch)
+    }
+  }
+
+  func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    inner.copy(from: RemoteDevice.inner(source), to: RemoteDevice.inner(target), byteCount: byteCount)
+  }
+
+  func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    inner.upload(from: source, to: RemoteDevice.inner(target), byteCount: byteCount)
+  }
+
+  func download(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    inner.download(from: RemoteDevice.inner(source), to: target, byteCount: byteCount)
+  }
+
+  func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int) {
+    inner.fill(RemoteDevice.inner(target), with: byte, byteCount: byteCount)
+  }
+
+  func synchronize() throws(DeviceError) { try inner.synchronize() }
+}
