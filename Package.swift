@@ -40,7 +40,7 @@ let package = Package(
     .target(name: "CApusCUDA"),
     module("ApusCUDADevice", ["ApusCore", "ApusPlan", "ApusRuntime", "CApusCUDA"]),
     // Compiler stem.
-    module("ApusKernel", ["ApusCore"]),
+    module("ApusKernel", ["ApusCore"], resources: kernelTexts(["scalar"])),
     module("ApusGraph", ["ApusCore", "ApusKernel"]),
     module("ApusOps", ["ApusCore", "ApusKernel", "ApusGraph"]),
     module(
@@ -54,7 +54,7 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
       resources: kernelTexts([
-        "prelude", "math", "scalar", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool",
+        "prelude", "math", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool",
         "undef",
       ])),
     // Where the stems meet.

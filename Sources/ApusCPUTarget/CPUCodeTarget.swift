@@ -26,7 +26,7 @@ package struct CPUCodeTarget: Target {
   package let hostIsElsewhere = false
 
   package func loops(_ kernel: Kernel) -> KernelCode {
-    var emitter = LoopEmitter(kernel)
+    let emitter = LoopEmitter(kernel)
     let emitted = emitter.function()
     return KernelCode(
       source: KernelText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks)
@@ -41,7 +41,7 @@ package struct CPUCodeTarget: Target {
 enum KernelText {
   /// What every kernel starts with.
   static let prelude =
-    text(PackageResources.prelude_h) + text(PackageResources.math_h) + text(PackageResources.scalar_h)
+    text(PackageResources.prelude_h) + text(PackageResources.math_h) + ScalarText.scalar
 
   static let gemm = text(PackageResources.gemm_h)
   static let conv = text(PackageResources.conv_h)

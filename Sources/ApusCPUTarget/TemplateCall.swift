@@ -29,7 +29,7 @@ struct TemplateCall {
     let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
     let first = buffers.count
     let tile = kernel.arena.buffers.count - 1
-    var emitter = LoopEmitter(
+    let emitter = LoopEmitter(
       kernel, parameters: parameters, tileBuffer: (tile, "tile[i * ts + j]"), bufferText: { "b\($0 + first)" })
     let body = emitter.epilogueBody()
     var source = KernelText.prelude

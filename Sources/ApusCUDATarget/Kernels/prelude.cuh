@@ -20,6 +20,17 @@ static_assert(sizeof(i64) == 8, "LP64 is assumed");
 #define APUS_CEIL(a, b) (((a) + (b) - 1) / (b))
 #define APUS_ALL_LANES 0xffffffffu
 
+// What the texts shared with other compilers name.
+#define __builtin_inff() __int_as_float(0x7f800000)
+#define __builtin_nanf(s) __int_as_float(0x7fc00000)
+#define __builtin_inf() __longlong_as_double(0x7ff0000000000000LL)
+#define __builtin_nan(s) __longlong_as_double(0x7ff8000000000000LL)
+#define __builtin_fabsf fabsf
+#define __builtin_fabs fabs
+#define __builtin_rintf rintf
+#define __builtin_sqrt sqrt
+#define __builtin_pow pow
+
 // What a launch supplies, each one argument of the kernel.
 template <int N> struct apus_buffers { void *b[N]; };
 template <int N> struct apus_params { i64 p[N]; };
@@ -79,6 +90,18 @@ APUS_INLINE u32 apus_lane() {
 }
 template <typename T> APUS_INLINE T apus_shuffle_xor(T x, int mask) { return __shfl_xor_sync(APUS_ALL_LANES, x, mask); }
 template <typename T> APUS_INLINE T apus_shuffle(T x, int lane) { return __shfl_sync(APUS_ALL_LANES, x, lane); }
+
+// Launched before the kernel in front has ended: what that one writes is there after the wait. No-ops elsewhere.
+APUS_INLINE void apus_wait_prior() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+APUS_INLINE void apus_launch_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // The part of `count` units that a block works on, the same split as on every device.
 struct apus_range { i64 begin, end; };

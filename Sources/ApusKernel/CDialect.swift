@@ -1,10 +1,10 @@
-import ApusCore
-import ApusKernel
+package import ApusCore
 
-/// How scalars, functions and constants are spelled in C, on top of the prelude, `math.h` and `scalar.h` templates.
-enum CDialect {
+/// How scalars, functions and constants are spelled in C and its relatives, on top of a prelude, functions of mathematics and
+/// `scalar.h`.
+package enum CDialect {
   /// The type that elements are stored as.
-  static func storage(_ dtype: DType) -> String {
+  package static func storage(_ dtype: DType) -> String {
     switch dtype {
     case .f16, .bf16: "u16"
     case .f8e4m3fn, .f8e4m3fnuz, .f8e5m2, .f8e5m2fnuz, .f8e8m0, .f4e2m1: "u8"
@@ -13,7 +13,7 @@ enum CDialect {
   }
 
   /// The type that values are computed in.
-  static func scalar(_ dtype: DType) -> String {
+  package static func scalar(_ dtype: DType) -> String {
     switch dtype {
     case .f64: "double"
     case .f32: "float"
@@ -28,7 +28,7 @@ enum CDialect {
     }
   }
 
-  static func float(_ value: Double, _ dtype: DType) -> String {
+  package static func float(_ value: Double, _ dtype: DType) -> String {
     let suffix = dtype == .f32 ? "f" : ""
     if value.isNaN { return "__builtin_nan\(suffix)(\"\")" }
     if value.isInfinite { return (value < 0 ? "-" : "") + "__builtin_inf\(suffix)()" }
@@ -47,7 +47,7 @@ enum CDialect {
     return "\(sign)0x0.\(fraction)p-1022"
   }
 
-  static func integer(_ value: Int64, _ dtype: DType) -> String {
+  package static func integer(_ value: Int64, _ dtype: DType) -> String {
     switch dtype {
     case .i64: value == .min ? "(-0x7fffffffffffffffL - 1)" : "\(value)L"
     case .u64: "\(UInt64(bitPattern: value))UL"
@@ -57,7 +57,7 @@ enum CDialect {
   }
 
   /// The element of `buffer` at `index`, widened to its compute type.
-  static func load(_ buffer: String, _ index: String, _ dtype: DType) -> String {
+  package static func load(_ buffer: String, _ index: String, _ dtype: DType) -> String {
     switch dtype {
     case .f16: "apus_f16_f32(\(buffer)[\(index)])"
     case .bf16: "apus_bf16_f32(\(buffer)[\(index)])"
@@ -68,7 +68,7 @@ enum CDialect {
   }
 
   /// A value of the compute type narrowed to what is stored.
-  static func stored(_ value: String, _ dtype: DType) -> String {
+  package static func stored(_ value: String, _ dtype: DType) -> String {
     switch dtype {
     case .f16: "apus_f32_f16(\(value))"
     case .bf16: "apus_f32_bf16(\(value))"
@@ -82,7 +82,7 @@ enum CDialect {
   }
 
   /// A compute-type value rounded to what `dtype` holds, still of the compute type.
-  static func rounded(_ value: String, _ dtype: DType) -> String {
+  package static func rounded(_ value: String, _ dtype: DType) -> String {
     switch dtype {
     case .f16: "apus_f16_f32(apus_f32_f16(\(value)))"
     case .bf16: "apus_bf16_f32(apus_f32_bf16(\(value)))"
@@ -92,13 +92,13 @@ enum CDialect {
     }
   }
 
-  static func cast(_ value: String, from source: DType, to target: DType) -> String {
+  package static func cast(_ value: String, from source: DType, to target: DType) -> String {
     if target == .bool { return "(u8)(\(value) != 0)" }
     if source.isFloat, target.isInteger { return "apus_\(source)_to_\(scalar(target))(\(value))" }
     return "(\(scalar(target)))(\(value))"
   }
 
-  static func unary(_ function: ScalarFunction, _ x: String, _ dtype: DType) -> String {
+  package static func unary(_ function: ScalarFunction, _ x: String, _ dtype: DType) -> String {
     let type = scalar(dtype)
     switch function {
     case .not: return "(u8)(!\(x))"
@@ -117,7 +117,9 @@ enum CDialect {
     return "apus_\(function)_\(dtype.isFloat ? "\(dtype)" : type)(\(x))"
   }
 
-  static func binary(_ function: ScalarFunction, _ x: String, _ y: String, _ dtype: DType, _ right: DType) -> String {
+  package static func binary(_ function: ScalarFunction, _ x: String, _ y: String, _ dtype: DType, _ right: DType)
+    -> String
+  {
     let type = scalar(dtype)
     switch function {
     case .add: return dtype.isFloat ? "\(x) + \(y)" : "(\(type))(\(x) + \(y))"
@@ -142,7 +144,7 @@ enum CDialect {
     }
   }
 
-  static func identity(_ reduction: Reduction, _ dtype: DType) -> String {
+  package static func identity(_ reduction: Reduction, _ dtype: DType) -> String {
     switch reduction {
     case .sum, .or: return dtype.isFloat ? float(0, dtype) : "0"
     case .prod, .and: return dtype.isFloat ? float(1, dtype) : "1"
@@ -159,7 +161,7 @@ enum CDialect {
     return high ? half - 1 : -half
   }
 
-  static func combine(_ reduction: Reduction, _ a: String, _ b: String, _ dtype: DType) -> String {
+  package static func combine(_ reduction: Reduction, _ a: String, _ b: String, _ dtype: DType) -> String {
     switch reduction {
     case .sum: binary(.add, a, b, dtype, dtype)
     case .prod: binary(.mul, a, b, dtype, dtype)
