@@ -17,7 +17,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 /// Kernel templates travel inside the binary.
-func kernelTexts(_ names: [String]) -> [Resource] { names.map { .embedInCode("Kernels/\($0).h") } }
+func kernelTexts(_ names: [String], kind: String = "h") -> [Resource] {
+  names.map { .embedInCode("Kernels/\($0).\(kind)") }
+}
 
 let package = Package(
   name: "apus",
@@ -57,13 +59,17 @@ let package = Package(
         "prelude", "math", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool",
         "undef",
       ])),
+    module(
+      "ApusCUDATarget",
+      ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "CApusCUDA"],
+      resources: kernelTexts(["prelude", "ptx", "math"], kind: "cuh")),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(
       "Apus",
       [
-        "ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport",
-        "ApusCompiler", "ApusCPUTarget", "CZlib",
+        "ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "ApusCUDADevice", "ApusKernel", "ApusGraph", "ApusOps",
+        "ApusImport", "ApusCompiler", "ApusCPUTarget", "ApusCUDATarget", "CZlib",
       ]),
     module(
       "ApusTesting",
@@ -119,6 +125,12 @@ let package = Package(
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusTesting"]),
     tests(
       "ApusCompilerTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusCompiler", "ApusTesting"]),
+    tests(
+      "ApusCUDATargetTests",
+      [
+        "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "ApusCUDATarget",
+        "ApusCPUDevice", "ApusTesting",
+      ], exclude: ["emulation.h", "emulated_ptx.h"]),
     tests(
       "ApusCPUTargetTests",
       [

@@ -143,6 +143,8 @@ extension Engine {
   public convenience init(plans: [Plan], threads: Int? = nil) throws(EngineFileError) {
     try Plan.validate(plans)
     let backend = try Backend.named(plans[0].fingerprint.backend)
-    try self.init(plans: plans, device: backend.makeDevice(threads), hostOperations: CatalogueHostOperations())
+    let device: any Device
+    do { device = try backend.makeDevice(threads) } catch { throw EngineFileError(problems: error.problems) }
+    try self.init(plans: plans, device: device, hostOperations: CatalogueHostOperations())
   }
 }

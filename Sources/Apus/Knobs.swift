@@ -1,7 +1,7 @@
-import ApusCPUTarget
+import ApusCompiler
 package import ApusCore
 
 /// The environment settings of all modules: the only list of them.
 package enum Knobs {
-  package static let all: [Knob] = [.debug, CCompiler.cacheKnob]
+  package static let all: [Knob] = [.debug, BuildCache.knob]
 }

@@ -1,3 +1,4 @@
+import Apus
 import ApusCPUDevice
 import ApusCore
 import ApusTesting
@@ -21,6 +22,7 @@ struct ConformanceCommand: ParsableCommand {
       random operations are compared by type and shape only. Ends with 2 when any case is wrong or failed.
 
         apus conformance cases/node --mode all --list-failures
+        apus conformance samples --backend cuda
         apus conformance cases/node --exclude '*_expanded*' --json results.json
       """)
 
@@ -30,8 +32,12 @@ struct ConformanceCommand: ParsableCommand {
     var modes: [ConformanceMode] { ConformanceMode(rawValue: rawValue).map { [$0] } ?? ConformanceMode.allCases }
   }
 
-  @Argument(help: "The folder of cases, or one case.", completion: .directory)
+  @Argument(
+    help: "The folder of cases, one case, or `samples`: those of Apus's own operations.", completion: .directory)
   var folder: String
+
+  @Option(help: ArgumentHelp("What to run on: \(Backend.all.map(\.name).joined(separator: ", ")).", valueName: "NAME"))
+  var backend = "cpu"
 
   @Option(help: ArgumentHelp("Run the cases whose name matches.", valueName: "GLOB"))
   var filter = "*"
@@ -65,13 +71,15 @@ struct ConformanceCommand: ParsableCommand {
       throw UsageError(
         "APUS-C-0014", "--timeout takes 1 to 86400 s, --memory 64 to 1048576 MiB, --jobs 1 to 1024")
     }
+    let chosen = try chosenBackend()
+    if folder == Self.samples { return try runSamples(chosen) }
     let folders = try ConformanceCase.find(in: folder, matching: filter, except: exclude)
     let modes = mode.modes
     let suite = ConformanceSuite(
       folders: folders, modes: modes, executable: try Self.ownPath(),
       arguments: [
-        ConformanceWorkerCommand.name, "--modes", modes.map(\.rawValue).joined(separator: ","), "--memory",
-        String(memory),
+        ConformanceWorkerCommand.name, "--backend", chosen.name, "--modes",
+        modes.map(\.rawValue).joined(separator: ","), "--memory", String(memory),
       ],
       workerCount: jobs ?? CPUFeatures().processorCount, timeout: .seconds(timeout))
     let progress = ProgressBar(isQuiet: quiet)
@@ -82,6 +90,33 @@ struct ConformanceCommand: ParsableCommand {
     if modes.count > 1 { for mode in modes { print("\(mode.rawValue): \(report.summary(of: mode))") } }
     print(report.summary)
     if !report.isClean { throw ExitStatus(code: ExitStatus.userError) }
+  }
+
+  private static let samples = "samples"
+
+  private func chosenBackend() throws(UsageError) -> Backend {
+    let names = Backend.all.map(\.name)
+    if let chosen = Backend.all.first(where: { $0.name == backend }) { return chosen }
+    throw UsageError(
+      "APUS-C-0016", "there is no backend '\(backend)'", place: "--backend",
+      hint: Spelling.hint(for: backend, in: names))
+  }
+
+  /// Runs the samples of all operations in every form, in this process.
+  private func runSamples(_ backend: Backend) throws {
+    let suite = SampleSuite(target: try backend.makeTarget("native", jobs), device: try backend.makeDevice(nil))
+    let progress = ProgressBar(isQuiet: quiet)
+    let runs = SampleGroup.all.flatMap { group in GraphRunner.Form.allCases.map { (group, $0) } }
+    var complaints: [String] = []
+    for (index, (group, form)) in runs.enumerated() {
+      progress.update("samples", index, of: runs.count)
+      complaints += suite.complaints(group, form)
+    }
+    progress.finish()
+    complaints.forEach { print($0) }
+    let count = SampleGroup.all.reduce(0) { $0 + $1.samples.count }
+    print("\(count) samples in \(GraphRunner.Form.allCases.count) forms: \(complaints.count) complaints")
+    if !complaints.isEmpty { throw ExitStatus(code: ExitStatus.userError) }
   }
 
   private func printFailures(_ report: ConformanceReport) {

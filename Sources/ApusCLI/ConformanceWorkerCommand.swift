@@ -1,3 +1,4 @@
+import Apus
 import ApusTesting
 import ArgumentParser
 
@@ -15,16 +16,23 @@ struct ConformanceWorkerCommand: ParsableCommand {
   @Option(help: "Modes, separated by commas.")
   var modes: String
 
+  @Option(help: "What to run on.")
+  var backend: String
+
   @Option(help: "Address space in MiB that this process may take.")
   var memory: Int
 
   func run() throws {
-    var limit = rlimit()
-    limit.rlim_cur = rlim_t(memory) << 20
-    limit.rlim_max = limit.rlim_cur
-    setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+    let backend = try Backend.named(backend)
+    // Drivers of accelerators reserve address space by the terabyte.
+    if backend.name == Backend.cpu.name {
+      var limit = rlimit()
+      limit.rlim_cur = rlim_t(memory) << 20
+      limit.rlim_max = limit.rlim_cur
+      setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+    }
     let modes = modes.split(separator: ",").compactMap { ConformanceMode(rawValue: String($0)) }
-    let runner = ConformanceRunner(threads: 2)
+    let runner = try ConformanceRunner(backend: backend, threads: 2)
     while let folder = readLine() {
       runner.run(folder, modes: modes) { Self.send($0.line) }
       Self.send("")

@@ -38,9 +38,9 @@ final class CPUImage: DeviceImage, @unchecked Sendable {
     close(descriptor)
   }
 
-  func function(named symbol: String) throws(DeviceError) -> DeviceFunction {
-    guard let address = dlsym(library, symbol) else {
-      throw DeviceError("APUS-D-0003", "the code has no function '\(symbol)'", hint: "Build the engine again.")
+  func function(_ function: KernelFunction) throws(DeviceError) -> DeviceFunction {
+    guard let address = dlsym(library, function.symbol) else {
+      throw DeviceError("APUS-D-0003", "the code has no function '\(function.symbol)'", hint: "Build the engine again.")
     }
     return DeviceFunction(handle: address)
   }

@@ -1,3 +1,4 @@
+import ApusCompiler
 package import ApusCore
 
 #if canImport(Glibc)
@@ -8,9 +9,6 @@ package import ApusCore
 
 /// Compiles C functions to one shared-object image, in parallel, with object files cached by content.
 package struct CCompiler: Sendable {
-  package static let cacheKnob = Knob(
-    "APUS_CACHE", "directory", default: "~/.cache/apus", "where compiled kernels are kept between builds")
-
   let path: String
   let target: CPUTarget
   let jobs: Int
@@ -30,10 +28,7 @@ package struct CCompiler: Sendable {
     self.path = path
     self.target = target
     self.jobs = max(1, jobs)
-    let home = getenv("HOME").map { String(cString: $0) } ?? "/tmp"
-    var folder = try Self.cacheKnob.value()
-    if folder.hasPrefix("~") { folder = home + folder.dropFirst() }
-    cache = folder
+    cache = try BuildCache.path()
     var status = stat()
     stat(path, &status)
     identity = "\(path) \(status.st_size) \(status.st_mtim.tv_sec)"
@@ -60,8 +55,7 @@ package struct CCompiler: Sendable {
   ///
   /// - Parameter progress: called with the number of objects done and of all.
   package func image(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [UInt8] {
-    let objects = "\(cache)/objects"
-    try makeFolder(objects)
+    let objects = try BuildCache.folder("objects")
     let paths = sources.map { source in
       "\(objects)/\(ContentHash.hex([source, identity, flags.joined(separator: " ")])).o"
     }
@@ -123,19 +117,6 @@ package struct CCompiler: Sendable {
       let file = try MappedFile(path: output)
       return Array(file.bytes)
     } catch { throw BuildError("APUS-B-0032", "\(error)") }
-  }
-
-  private func makeFolder(_ path: String) throws(BuildError) {
-    var prefix = ""
-    for part in path.split(separator: "/", omittingEmptySubsequences: false) {
-      prefix += part + "/"
-      if prefix != "/" { mkdir(prefix, 0o755) }
-    }
-    if access(path, W_OK) != 0 {
-      throw BuildError(
-        "APUS-B-0013", "the cache folder '\(path)' cannot be written: \(String(cString: strerror(errno)))",
-        hint: "APUS_CACHE names another folder.")
-    }
   }
 
   private func spawn(_ arguments: [String], log: String) throws(BuildError) -> pid_t {

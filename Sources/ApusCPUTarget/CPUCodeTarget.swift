@@ -32,8 +32,8 @@ package struct CPUCodeTarget: Target {
       source: KernelText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks)
   }
 
-  package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage {
-    KernelImage(target: cpu.name, bytes: try compiler.image(sources, progress: progress))
+  package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    [KernelImage(target: cpu.name, bytes: try compiler.image(sources, progress: progress))]
   }
 }
 

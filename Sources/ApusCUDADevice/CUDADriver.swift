@@ -86,9 +86,13 @@ package enum CUDADriver {
   /// Turns the driver's answer into an error with its words.
   static func check(_ result: apus_cuda_result, _ what: String) throws(DeviceError) {
     if result == APUS_CUDA_SUCCESS { return }
+    throw DeviceError("APUS-D-0012", "\(what) failed: \(words(result))", place: "the CUDA driver")
+  }
+
+  /// What the driver says of a result.
+  static func words(_ result: apus_cuda_result) -> String {
     var text: UnsafePointer<CChar>?
     _ = apus_cuda_error_text(result, &text)
-    let words = text.map { String(cString: $0) } ?? "error \(result)"
-    throw DeviceError("APUS-D-0012", "\(what) failed: \(words) (\(result))", place: "the CUDA driver")
+    return "\(text.map { String(cString: $0) } ?? "error") (\(result))"
   }
 }

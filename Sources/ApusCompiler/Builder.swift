@@ -82,7 +82,9 @@ package enum Builder {
     var images = options.earlier.first?.images ?? []
     if !shared.sources.isEmpty {
       options.progress(.compile, 0, shared.sources.count)
-      images.append(try target.compile(shared.sources) { options.progress(.compile, $0, $1) })
+      let compiled = try target.compile(shared.sources) { options.progress(.compile, $0, $1) }
+      shared.place(in: compiled, behind: images.count)
+      images += compiled
     }
     let constants = shared.constants.makeSection()
     plans = options.earlier + plans

@@ -9,8 +9,6 @@ struct SharedParts {
   private(set) var sources: [String] = []
   /// A function's name is the hash of its source.
   private var functionByName: [String: Int] = [:]
-  /// The image that new functions go into.
-  private let image: Int
   var constants: ConstantPool
   private var packed: [PackedKey: (source: HostTensor, offset: Int, type: TensorType)] = [:]
 
@@ -24,7 +22,6 @@ struct SharedParts {
   /// Starts with what the plans of an engine share; empty for none.
   init(continuing plans: [Plan]) {
     functions = plans.first?.functions ?? []
-    image = plans.first?.images.count ?? 0
     constants = ConstantPool(continuing: plans)
     for (index, function) in functions.enumerated() { functionByName[function.symbol] = index }
   }
@@ -43,13 +40,20 @@ struct SharedParts {
   }
 
   /// The function that a source defines.
-  mutating func function(_ source: String) -> Int {
-    let symbol = "k\(ContentHash.hex([source]))"
+  mutating func function(_ code: KernelCode) -> Int {
+    let symbol = "k\(ContentHash.hex([code.source]))"
     if let index = functionByName[symbol] { return index }
-    functions.append(KernelFunction(image: image, symbol: symbol))
-    sources.append(source.replacing("KERNEL_NAME", with: symbol))
+    functions.append(
+      KernelFunction(image: -1, symbol: symbol, threads: code.threads, sharedByteCount: code.sharedByteCount))
+    sources.append(code.source.replacing("KERNEL_NAME", with: symbol))
     functionByName[symbol] = functions.count - 1
     return functions.count - 1
+  }
+
+  /// Says which images the new functions are in: one for all, or one for each, behind `earlier` ones.
+  mutating func place(in images: [KernelImage], behind earlier: Int) {
+    let first = functions.count - sources.count
+    for index in sources.indices { functions[first + index].image = earlier + (images.count == 1 ? 0 : index) }
   }
 
   /// The source of a function, when it is new.
@@ -138,7 +142,7 @@ package struct StepBuilder {
   ) {
     let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
     let launch = Launch(
-      function: shared.function(code.source), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
+      function: shared.function(code), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
       scratchBytes: code.scratchBytes)
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
   }

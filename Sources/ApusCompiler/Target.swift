@@ -10,12 +10,19 @@ package struct KernelCode: Sendable {
   package var parameters: [Dim]
   package var blocks: Dim
   package var scratchBytes: Dim
+  /// Threads of a block, and bytes that they share, where a block is more than a unit of work for one thread.
+  package var threads: Int
+  package var sharedByteCount: Int
 
-  package init(source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0) {
+  package init(
+    source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0, threads: Int = 1, sharedByteCount: Int = 0
+  ) {
     self.source = source
     self.parameters = parameters
     self.blocks = blocks
     self.scratchBytes = scratchBytes
+    self.threads = threads
+    self.sharedByteCount = sharedByteCount
   }
 }
 
@@ -33,8 +40,8 @@ package protocol Target: Sendable {
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
-  /// Compiles sources, in which `KERNEL_NAME` has been replaced, to one image.
-  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage
+  /// Compiles sources, in which `KERNEL_NAME` has been replaced, to one image for all, or one for each.
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage]
 }
 
 extension Target {

@@ -79,6 +79,13 @@ private struct PlanValidator {
     for (index, function) in plan.functions.enumerated() where !plan.images.indices.contains(function.image) {
       report("function \(index) '\(function.symbol)'", "image \(function.image) is out of range: \(plan.images.count)")
     }
+    for (index, function) in plan.functions.enumerated() {
+      if !(1...1024).contains(function.threads) || !(0...1 << 20).contains(function.sharedByteCount) {
+        report(
+          "function \(index) '\(function.symbol)'",
+          "blocks of \(function.threads) threads with \(function.sharedByteCount) shared bytes are not possible")
+      }
+    }
     check(plan.steps, "step", depth: 0)
     check(plan.profile)
     checkTimings()

@@ -292,14 +292,20 @@ public struct KernelImage: Sendable {
   }
 }
 
-/// A function that launches call: its image, and its name there.
+/// A function that launches call: its image, its name there, and what each of its blocks takes.
 public struct KernelFunction: Sendable, Hashable {
   public var image: Int
   public var symbol: String
+  /// Threads of a block; 1 where a block is a unit of work for one thread.
+  public var threads: Int
+  /// Bytes of memory that the threads of a block share, beyond what the code itself declares.
+  public var sharedByteCount: Int
 
-  public init(image: Int, symbol: String) {
+  public init(image: Int, symbol: String, threads: Int = 1, sharedByteCount: Int = 0) {
     self.image = image
     self.symbol = symbol
+    self.threads = threads
+    self.sharedByteCount = sharedByteCount
   }
 }
 

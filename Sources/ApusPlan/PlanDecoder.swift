@@ -46,8 +46,10 @@ struct PlanDecoder {
       let key = try reader.text()
       shared.metadata[key] = try reader.text()
     }
-    shared.functions = try list(8) { decoder throws(EngineFileError) in
-      KernelFunction(image: try decoder.slotIndex(), symbol: try decoder.reader.text())
+    shared.functions = try list(16) { decoder throws(EngineFileError) in
+      KernelFunction(
+        image: try decoder.slotIndex(), symbol: try decoder.reader.text(), threads: try decoder.slotIndex(),
+        sharedByteCount: try decoder.slotIndex())
     }
   }
 

@@ -45,6 +45,8 @@ struct PlanEncoder {
     list(plan.functions) { encoder, function in
       encoder.body.append(count: function.image)
       encoder.body.append(function.symbol)
+      encoder.body.append(count: function.threads)
+      encoder.body.append(count: function.sharedByteCount)
     }
   }
 

@@ -45,15 +45,22 @@ public protocol DeviceImage: AnyObject, Sendable {
   /// Finds a kernel.
   ///
   /// - Throws: ``DeviceError`` `APUS-D-0003` when the image has no such function.
-  func function(named symbol: String) throws(DeviceError) -> DeviceFunction
+  func function(_ function: KernelFunction) throws(DeviceError) -> DeviceFunction
 }
 
 /// A kernel of a loaded image.
 public struct DeviceFunction: @unchecked Sendable {
   /// What the device knows it by: an entry address or a handle.
   public let handle: UnsafeMutableRawPointer
+  /// Threads of a block, and bytes that they share.
+  public let threads: Int
+  public let sharedByteCount: Int
 
-  public init(handle: UnsafeMutableRawPointer) { self.handle = handle }
+  public init(handle: UnsafeMutableRawPointer, threads: Int = 1, sharedByteCount: Int = 0) {
+    self.handle = handle
+    self.threads = threads
+    self.sharedByteCount = sharedByteCount
+  }
 }
 
 /// One launch with everything resolved to addresses and numbers.
@@ -64,6 +71,7 @@ public struct DeviceLaunch {
   public var bufferCount: Int
   /// Integer arguments.
   public var parameters: UnsafePointer<Int64>
+  public var parameterCount: Int
   /// Number of virtual blocks.
   public var blocks: Int
   /// Working memory; thread i uses the bytes from `i * scratchStride`.
@@ -72,12 +80,14 @@ public struct DeviceLaunch {
 
   public init(
     function: DeviceFunction, buffers: UnsafePointer<UnsafeMutableRawPointer?>, bufferCount: Int,
-    parameters: UnsafePointer<Int64>, blocks: Int, scratch: UnsafeMutableRawPointer?, scratchStride: Int
+    parameters: UnsafePointer<Int64>, parameterCount: Int, blocks: Int, scratch: UnsafeMutableRawPointer?,
+    scratchStride: Int
   ) {
     self.function = function
     self.buffers = buffers
     self.bufferCount = bufferCount
     self.parameters = parameters
+    self.parameterCount = parameterCount
     self.blocks = blocks
     self.scratch = scratch
     self.scratchStride = scratchStride

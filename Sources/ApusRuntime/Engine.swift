@@ -55,7 +55,7 @@ public final class Engine: Sendable {
       var images: [any DeviceImage] = []
       for image in plan.images { images.append(try device.load(image)) }
       var functions: [DeviceFunction] = []
-      for function in plan.functions { functions.append(try images[function.image].function(named: function.symbol)) }
+      for function in plan.functions { functions.append(try images[function.image].function(function)) }
       self.images = images
       self.functions = functions
     } catch {

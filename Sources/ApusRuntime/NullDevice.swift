@@ -37,7 +37,7 @@ public final class NullDevice: Device {
 }
 
 private final class NullImage: DeviceImage {
-  func function(named symbol: String) throws(DeviceError) -> DeviceFunction {
+  func function(_ function: KernelFunction) throws(DeviceError) -> DeviceFunction {
     DeviceFunction(handle: Unmanaged.passUnretained(self).toOpaque())
   }
 }

@@ -71,7 +71,8 @@ extension RunState {
     stream.launch(
       DeviceLaunch(
         function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
-        bufferCount: record.bufferCount, parameters: bound.parameters + record.firstParameter, blocks: blocks,
+        bufferCount: record.bufferCount, parameters: bound.parameters + record.firstParameter,
+        parameterCount: record.parameterCount, blocks: blocks,
         scratch: scratchByteCount == 0 ? nil : workspace.scratch,
         scratchStride: WorkspaceNeed.aligned(scratchByteCount)))
   }

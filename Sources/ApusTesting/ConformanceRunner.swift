@@ -17,9 +17,9 @@ package struct ConformanceRunner {
   private let backend: Backend
   private let device: any Device
 
-  package init(backend: Backend = .cpu, threads: Int? = nil) {
+  package init(backend: Backend = .cpu, threads: Int? = nil) throws(DeviceError) {
     self.backend = backend
-    device = backend.makeDevice(threads)
+    device = try backend.makeDevice(threads)
   }
 
   /// Codes of problems that mean: this is not supported.

@@ -2,10 +2,16 @@
 
 #include <dlfcn.h>
 
+_Static_assert(sizeof(struct apus_cuda_launch_attribute) == 72, "CUlaunchAttribute has 72 bytes");
+_Static_assert(sizeof(struct apus_cuda_launch_config) == 56, "CUlaunchConfig has 56 bytes");
+
+#define POINTER(name, symbol, parameters, arguments) int(*name) parameters;
+#define BIND(name, symbol, parameters, arguments)                                                                      \
+  *(void **)&table.name = dlsym(library, #symbol);                                                                     \
+  if (!table.name) return #symbol;
+
 static struct {
-#define DECLARE(name, symbol, parameters, arguments) apus_cuda_result(*name) parameters;
-  APUS_CUDA_FUNCTIONS(DECLARE)
-#undef DECLARE
+  APUS_CUDA_FUNCTIONS(POINTER)
 } driver;
 
 #define DEFINE(name, symbol, parameters, arguments)                                                                    \
@@ -14,11 +20,42 @@ APUS_CUDA_FUNCTIONS(DEFINE)
 #undef DEFINE
 
 const char *apus_cuda_bind(void *library) {
-#define BIND(name, symbol, parameters, arguments)                                                                      \
-  *(void **)&driver.name = dlsym(library, #symbol);                                                                    \
-  if (!driver.name) return #symbol;
+#define table driver
   APUS_CUDA_FUNCTIONS(BIND)
-#undef BIND
+#undef table
+  return NULL;
+}
+
+apus_cuda_result apus_cuda_launch(
+    apus_cuda_function function, unsigned blocks, unsigned threads, unsigned shared_bytes, apus_cuda_stream stream,
+    const void *buffers, const void *parameters, int overlaps) {
+  struct apus_cuda_launch_attribute overlap = {
+      .identifier = APUS_CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION, .value.number = 1};
+  const struct apus_cuda_launch_config config = {
+      .grid = {blocks, 1, 1}, .block = {threads, 1, 1}, .shared_bytes = shared_bytes, .stream = stream,
+      .attributes = &overlap, .attribute_count = overlaps ? 1 : 0};
+  void *arguments[2] = {(void *)buffers, (void *)parameters};
+  return apus_cuda_launch_kernel(&config, function, arguments, NULL);
+}
+
+static struct {
+  APUS_NVRTC_FUNCTIONS(POINTER)
+} nvrtc;
+
+#define DEFINE(name, symbol, parameters, arguments)                                                                    \
+  int apus_nvrtc_##name parameters { return nvrtc.name ? nvrtc.name arguments : APUS_NVRTC_NOT_OPEN; }
+APUS_NVRTC_FUNCTIONS(DEFINE)
+#undef DEFINE
+
+const char *apus_nvrtc_name(int index) {
+  static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
+  return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : NULL;
+}
+
+const char *apus_nvrtc_bind(void *library) {
+#define table nvrtc
+  APUS_NVRTC_FUNCTIONS(BIND)
+#undef table
   return NULL;
 }
 

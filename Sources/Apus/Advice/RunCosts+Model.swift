@@ -14,8 +14,8 @@ private struct SketchTarget: Target {
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
 
-  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage {
-    KernelImage(target: fingerprint.target, bytes: [])
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    [KernelImage(target: fingerprint.target, bytes: [])]
   }
 }
 

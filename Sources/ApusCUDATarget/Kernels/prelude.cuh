@@ -1,4 +1,4 @@
-// Basic types and helpers shared by every kernel. Includes no header: NVRTC's built-in functions suffice.
+// Basic types and helpers shared by every kernel. Includes no header: the compiler's built-in functions suffice.
 #ifndef APUS_PRELUDE
 #define APUS_PRELUDE
 
@@ -40,67 +40,27 @@ template <int N> struct apus_maps { apus_map m[N]; };
 // The same for functions that are called with it, such as an epilogue.
 struct apus_ctx { void *const *buffers; const i64 *params; };
 
-// Bit patterns, and 16-bit floats, which travel as u16.
+// Bit patterns. 16-bit floats travel as u16.
 APUS_INLINE u32 apus_bits_f32(float x) { return __float_as_uint(x); }
 APUS_INLINE float apus_f32_bits(u32 x) { return __uint_as_float(x); }
 APUS_INLINE u64 apus_bits_f64(double x) { return (u64)__double_as_longlong(x); }
 APUS_INLINE double apus_f64_bits(u64 x) { return __longlong_as_double((long long)x); }
 APUS_INLINE float apus_bf16_f32(u16 x) { return apus_f32_bits((u32)x << 16); }
-APUS_INLINE float apus_f16_f32(u16 x) {
-  float r;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
-  return r;
-}
-APUS_INLINE u16 apus_f32_f16(float x) {
-  u16 r;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
-  return r;
-}
-APUS_INLINE u16 apus_f32_bf16(float x) {
-  u16 r;
-#if __CUDA_ARCH__ >= 900
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
-#else
-  u32 u = apus_bits_f32(x);
-  u32 n = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  r = (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : n);
-#endif
-  return r;
-}
-// Two floats as one word of two 16-bit floats, the first in the low half.
-APUS_INLINE u32 apus_f32x2_f16x2(float low, float high) {
-  u32 r;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  return r;
-}
-APUS_INLINE u32 apus_f32x2_bf16x2(float low, float high) {
-  u32 r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-  return r;
-}
 
 // Vectors of N elements that are moved by one instruction.
 template <typename T, int N> struct alignas(sizeof(T) * N) apus_vec { T e[N]; };
 
-// Lanes of a warp.
-APUS_INLINE u32 apus_lane() {
-  u32 r;
-  asm("mov.u32 %0, %%laneid;" : "=r"(r));
-  return r;
-}
+// Exchange between the lanes of a warp.
 template <typename T> APUS_INLINE T apus_shuffle_xor(T x, int mask) { return __shfl_xor_sync(APUS_ALL_LANES, x, mask); }
 template <typename T> APUS_INLINE T apus_shuffle(T x, int lane) { return __shfl_sync(APUS_ALL_LANES, x, lane); }
 
-// Launched before the kernel in front has ended: what that one writes is there after the wait. No-ops elsewhere.
-APUS_INLINE void apus_wait_prior() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-APUS_INLINE void apus_launch_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
+// Whether a candidate of a search takes the place of the best so far: `isMore` extreme, or as extreme and earlier. A NaN is
+// more extreme than any number; a place below 0 stands for no candidate.
+template <typename T> APUS_INLINE bool apus_is_better(T value, i64 place, T best, i64 at, bool isMore) {
+  if (place < 0) return false;
+  if (at < 0) return true;
+  if (value != value) return best == best || place < at;
+  return best == best && (isMore || (value == best && place < at));
 }
 
 // The part of `count` units that a block works on, the same split as on every device.

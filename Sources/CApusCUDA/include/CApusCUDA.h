@@ -4,27 +4,58 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/// The CUDA driver API as far as it is used. Nothing of the CUDA toolkit is needed to build: every function is found in the
-/// driver library when that is opened, and answers ``APUS_CUDA_NOT_OPEN`` before.
+/// The CUDA driver and NVRTC as far as they are used. Nothing of the CUDA toolkit is needed to build: every function is
+/// found in its library when that is opened, and answers that it is not open before.
 ///
-/// Names, values and signatures are those of the CUDA 13 driver API reference; the `_v2` forms where there are two.
+/// Names, values and signatures are those of the CUDA 13 references; the `_v2` forms where there are two.
 
 typedef int apus_cuda_result;
 typedef int apus_cuda_device;
+/// An address of device memory, as wide as a pointer.
+typedef void *apus_cuda_address;
+typedef struct apus_cuda_context *apus_cuda_context;
+typedef struct apus_cuda_module *apus_cuda_module;
+typedef struct apus_cuda_function *apus_cuda_function;
+typedef struct apus_cuda_stream *apus_cuda_stream;
+typedef struct apus_cuda_event *apus_cuda_event;
+typedef struct apus_cuda_pool *apus_cuda_pool;
+typedef struct apus_cuda_graph *apus_cuda_graph;
+typedef struct apus_cuda_graph_node *apus_cuda_graph_node;
+typedef struct apus_cuda_graph_exec *apus_cuda_graph_exec;
 
 enum {
   APUS_CUDA_SUCCESS = 0,
+  APUS_CUDA_OUT_OF_MEMORY = 2,
   /// CUDA_ERROR_NOT_INITIALIZED
   APUS_CUDA_NOT_OPEN = 3,
+  APUS_CUDA_NOT_READY = 600,
 };
 
 /// Values of CUdevice_attribute.
 enum {
   APUS_CUDA_CLOCK_RATE = 13,
   APUS_CUDA_MULTIPROCESSOR_COUNT = 16,
+  APUS_CUDA_MEMORY_CLOCK_RATE = 36,
+  APUS_CUDA_MEMORY_BUS_WIDTH = 37,
   APUS_CUDA_L2_CACHE_SIZE = 38,
   APUS_CUDA_COMPUTE_CAPABILITY_MAJOR = 75,
   APUS_CUDA_COMPUTE_CAPABILITY_MINOR = 76,
+};
+
+/// Values of CUfunction_attribute, CUmemPool_attribute, CUstream_flags, CUevent_flags, CUstreamCaptureMode,
+/// CUlaunchAttributeID.
+enum {
+  APUS_CUDA_FUNCTION_SHARED_BYTES = 1,
+  APUS_CUDA_FUNCTION_LOCAL_BYTES = 3,
+  APUS_CUDA_FUNCTION_REGISTERS = 4,
+  APUS_CUDA_FUNCTION_MAX_DYNAMIC_SHARED_BYTES = 8,
+  APUS_CUDA_POOL_RELEASE_THRESHOLD = 4,
+  APUS_CUDA_POOL_USED_HIGH = 8,
+  APUS_CUDA_STREAM_NON_BLOCKING = 1,
+  APUS_CUDA_EVENT_DEFAULT = 0,
+  APUS_CUDA_EVENT_NO_TIMING = 2,
+  APUS_CUDA_CAPTURE_THREAD_LOCAL = 1,
+  APUS_CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6,
 };
 
 /// X(name, symbol, parameters, arguments)
@@ -37,7 +68,83 @@ enum {
   X(device_memory, cuDeviceTotalMem_v2, (size_t *bytes, apus_cuda_device device), (bytes, device))                     \
   X(device_attribute, cuDeviceGetAttribute, (int *value, int attribute, apus_cuda_device device),                      \
     (value, attribute, device))                                                                                        \
-  X(error_text, cuGetErrorString, (apus_cuda_result error, const char **text), (error, text))
+  X(error_text, cuGetErrorString, (apus_cuda_result error, const char **text), (error, text))                          \
+  X(context_retain, cuDevicePrimaryCtxRetain, (apus_cuda_context * context, apus_cuda_device device),                  \
+    (context, device))                                                                                                 \
+  X(context_release, cuDevicePrimaryCtxRelease_v2, (apus_cuda_device device), (device))                                \
+  X(context_set_current, cuCtxSetCurrent, (apus_cuda_context context), (context))                                      \
+  X(memory_info, cuMemGetInfo_v2, (size_t *available, size_t *all), (available, all))                                  \
+  X(pool_default, cuDeviceGetDefaultMemPool, (apus_cuda_pool * pool, apus_cuda_device device), (pool, device))         \
+  X(pool_set, cuMemPoolSetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
+  X(pool_get, cuMemPoolGetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
+  X(pool_trim, cuMemPoolTrimTo, (apus_cuda_pool pool, size_t bytes), (pool, bytes))                                    \
+  X(allocate, cuMemAllocAsync, (apus_cuda_address * address, size_t bytes, apus_cuda_stream stream),                   \
+    (address, bytes, stream))                                                                                          \
+  X(free, cuMemFreeAsync, (apus_cuda_address address, apus_cuda_stream stream), (address, stream))                     \
+  X(host_allocate, cuMemHostAlloc, (void **address, size_t bytes, unsigned flags), (address, bytes, flags))            \
+  X(host_free, cuMemFreeHost, (void *address), (address))                                                              \
+  X(copy, cuMemcpyDtoDAsync_v2,                                                                                        \
+    (apus_cuda_address target, apus_cuda_address source, size_t bytes, apus_cuda_stream stream),                       \
+    (target, source, bytes, stream))                                                                                   \
+  X(upload, cuMemcpyHtoDAsync_v2,                                                                                      \
+    (apus_cuda_address target, const void *source, size_t bytes, apus_cuda_stream stream),                             \
+    (target, source, bytes, stream))                                                                                   \
+  X(download, cuMemcpyDtoHAsync_v2,                                                                                    \
+    (void *target, apus_cuda_address source, size_t bytes, apus_cuda_stream stream), (target, source, bytes, stream))  \
+  X(fill, cuMemsetD8Async, (apus_cuda_address target, unsigned char byte, size_t bytes, apus_cuda_stream stream),      \
+    (target, byte, bytes, stream))                                                                                     \
+  X(module_load, cuModuleLoadData, (apus_cuda_module * module, const void *image), (module, image))                    \
+  X(module_unload, cuModuleUnload, (apus_cuda_module module), (module))                                                \
+  X(module_function, cuModuleGetFunction, (apus_cuda_function * function, apus_cuda_module module, const char *name),  \
+    (function, module, name))                                                                                          \
+  X(function_get, cuFuncGetAttribute, (int *value, int attribute, apus_cuda_function function),                        \
+    (value, attribute, function))                                                                                      \
+  X(function_set, cuFuncSetAttribute, (apus_cuda_function function, int attribute, int value),                         \
+    (function, attribute, value))                                                                                      \
+  X(launch_kernel, cuLaunchKernelEx,                                                                                   \
+    (const struct apus_cuda_launch_config *config, apus_cuda_function function, void **parameters, void **extra),      \
+    (config, function, parameters, extra))                                                                             \
+  X(stream_create, cuStreamCreateWithPriority, (apus_cuda_stream * stream, unsigned flags, int priority),              \
+    (stream, flags, priority))                                                                                         \
+  X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
+  X(stream_synchronize, cuStreamSynchronize, (apus_cuda_stream stream), (stream))                                      \
+  X(stream_wait, cuStreamWaitEvent, (apus_cuda_stream stream, apus_cuda_event event, unsigned flags),                  \
+    (stream, event, flags))                                                                                            \
+  X(event_create, cuEventCreate, (apus_cuda_event * event, unsigned flags), (event, flags))                            \
+  X(event_destroy, cuEventDestroy_v2, (apus_cuda_event event), (event))                                                \
+  X(event_record, cuEventRecord, (apus_cuda_event event, apus_cuda_stream stream), (event, stream))                    \
+  X(event_synchronize, cuEventSynchronize, (apus_cuda_event event), (event))                                           \
+  X(event_elapsed, cuEventElapsedTime, (float *milliseconds, apus_cuda_event start, apus_cuda_event end),           \
+    (milliseconds, start, end))                                                                                        \
+  X(capture_begin, cuStreamBeginCapture_v2, (apus_cuda_stream stream, int mode), (stream, mode))                       \
+  X(capture_end, cuStreamEndCapture, (apus_cuda_stream stream, apus_cuda_graph * graph), (stream, graph))              \
+  X(graph_instantiate, cuGraphInstantiateWithFlags,                                                                    \
+    (apus_cuda_graph_exec * exec, apus_cuda_graph graph, unsigned long long flags), (exec, graph, flags))              \
+  X(graph_launch, cuGraphLaunch, (apus_cuda_graph_exec exec, apus_cuda_stream stream), (exec, stream))                 \
+  X(graph_update, cuGraphExecUpdate_v2, (apus_cuda_graph_exec exec, apus_cuda_graph graph, void *info),                \
+    (exec, graph, info))                                                                                               \
+  X(graph_destroy, cuGraphDestroy, (apus_cuda_graph graph), (graph))                                                   \
+  X(graph_exec_destroy, cuGraphExecDestroy, (apus_cuda_graph_exec exec), (exec))
+
+/// CUlaunchAttribute: the identifier, then a value in 64 bytes from byte 8.
+struct apus_cuda_launch_attribute {
+  int identifier;
+  char padding[4];
+  union {
+    int number;
+    char bytes[64];
+  } value;
+};
+
+/// CUlaunchConfig.
+struct apus_cuda_launch_config {
+  unsigned grid[3];
+  unsigned block[3];
+  unsigned shared_bytes;
+  apus_cuda_stream stream;
+  struct apus_cuda_launch_attribute *attributes;
+  unsigned attribute_count;
+};
 
 #define APUS_CUDA_DECLARE(name, symbol, parameters, arguments) apus_cuda_result apus_cuda_##name parameters;
 APUS_CUDA_FUNCTIONS(APUS_CUDA_DECLARE)
@@ -47,6 +154,48 @@ APUS_CUDA_FUNCTIONS(APUS_CUDA_DECLARE)
 ///
 /// Returns NULL, or the name of the first function that the library lacks.
 const char *apus_cuda_bind(void *library);
+
+/// Launches a kernel whose arguments are a table of addresses and, unless `parameters` is NULL, one of integers.
+///
+/// With `overlaps`, blocks may start before the kernel in front has ended; the kernel waits by itself.
+apus_cuda_result apus_cuda_launch(
+    apus_cuda_function function, unsigned blocks, unsigned threads, unsigned shared_bytes, apus_cuda_stream stream,
+    const void *buffers, const void *parameters, int overlaps);
+
+// NVRTC
+
+typedef struct apus_nvrtc_program *apus_nvrtc_program;
+
+enum {
+  /// NVRTC_ERROR_INTERNAL_ERROR
+  APUS_NVRTC_NOT_OPEN = 11,
+};
+
+#define APUS_NVRTC_FUNCTIONS(X)                                                                                        \
+  X(version, nvrtcVersion, (int *major, int *minor), (major, minor))                                                   \
+  X(create, nvrtcCreateProgram,                                                                                        \
+    (apus_nvrtc_program * program, const char *source, const char *name, int header_count,                             \
+     const char *const *headers, const char *const *include_names),                                                    \
+    (program, source, name, header_count, headers, include_names))                                                     \
+  X(destroy, nvrtcDestroyProgram, (apus_nvrtc_program * program), (program))                                           \
+  X(compile, nvrtcCompileProgram, (apus_nvrtc_program program, int option_count, const char *const *options),          \
+    (program, option_count, options))                                                                                  \
+  X(log_size, nvrtcGetProgramLogSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                   \
+  X(log, nvrtcGetProgramLog, (apus_nvrtc_program program, char *log), (program, log))                                  \
+  X(cubin_size, nvrtcGetCUBINSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                      \
+  X(cubin, nvrtcGetCUBIN, (apus_nvrtc_program program, char *cubin), (program, cubin))                                 \
+  X(ptx_size, nvrtcGetPTXSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                          \
+  X(ptx, nvrtcGetPTX, (apus_nvrtc_program program, char *ptx), (program, ptx))
+
+#define APUS_NVRTC_DECLARE(name, symbol, parameters, arguments) int apus_nvrtc_##name parameters;
+APUS_NVRTC_FUNCTIONS(APUS_NVRTC_DECLARE)
+#undef APUS_NVRTC_DECLARE
+
+/// Names under which the library may be found, in order of preference; NULL past the last.
+const char *apus_nvrtc_name(int index);
+
+/// As ``apus_cuda_bind``.
+const char *apus_nvrtc_bind(void *library);
 
 /// Ways in which libraries tell their version: as a result, or through one or two pointers.
 size_t apus_version_result(void *function);

@@ -1,0 +1,143 @@
+public import ApusCore
+public import ApusPlan
+public import ApusRuntime
+import CApusCUDA
+
+/// A GPU by the CUDA driver.
+public final class CUDADevice: Device {
+  public let name: String
+  public let memoryByteCount: Int
+  public let scratchCount = 1
+  public let sharesHostMemory = false
+  private let processor: CUDADriver.Processor
+  let context: CUDAContext
+  private let pool: MemoryPool
+
+  /// - Parameter ordinal: the GPU's number in the driver's order.
+  /// - Throws: ``DeviceError`` `APUS-D-0010…0012` when there is no driver, `-0013` when there is no such GPU.
+  public init(ordinal: Int = 0) throws(DeviceError) {
+    let processors = try CUDADriver.processors()
+    guard processors.indices.contains(ordinal) else {
+      throw DeviceError(
+        "APUS-D-0013", "there is no GPU \(ordinal): the driver lists \(processors.count)", place: "the CUDA driver",
+        hint: "`apus doctor` lists them. CUDA_VISIBLE_DEVICES may hide some.")
+    }
+    processor = processors[ordinal]
+    name = "cuda:\(ordinal) (\(processor.name))"
+    memoryByteCount = processor.memoryByteCount
+    context = try CUDAContext(ordinal: ordinal)
+    pool = try MemoryPool(context)
+  }
+
+  public func check(_ fingerprint: Fingerprint) throws(EngineFileError) {
+    if fingerprint.backend != "cuda" {
+      throw EngineFileError(
+        "APUS-E-0011", "the engine is for backend '\(fingerprint.backend)', this device is 'cuda'",
+        place: "fingerprint", hint: "Build the engine with --backend cuda.")
+    }
+    if !processor.runs(fingerprint.target) {
+      throw EngineFileError(
+        "APUS-E-0012",
+        "the engine is for \(fingerprint.target), this GPU (\(processor.name)) is \(processor.architecture)",
+        place: "fingerprint", hint: "Build the engine with --target \(processor.architecture).")
+    }
+  }
+
+  public func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try pool.allocate(byteCount) }
+
+  public func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer? {
+    let buffer = try pool.allocate(max(constants.count, 64))
+    let stream = try CUDAStream(context)
+    try stream.uploadInParts(constants, to: buffer.base)
+    return buffer
+  }
+
+  public func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try CUDAImage(image, context) }
+
+  public func makeStream() throws(DeviceError) -> any DeviceStream { try CUDAStream(context) }
+}
+
+/// The primary context of a GPU, kept as long as something uses it.
+final class CUDAContext: @unchecked Sendable {
+  let handle: apus_cuda_context
+  let device: apus_cuda_device
+
+  init(ordinal: Int) throws(DeviceError) {
+    var device: apus_cuda_device = 0
+    try CUDADriver.check(apus_cuda_device_get(&device, Int32(ordinal)), "opening GPU \(ordinal)")
+    var handle: apus_cuda_context?
+    try CUDADriver.check(apus_cuda_context_retain(&handle, device), "opening GPU \(ordinal)")
+    guard let handle else { throw DeviceError("APUS-D-0012", "the driver gave no context", place: "GPU \(ordinal)") }
+    self.handle = handle
+    self.device = device
+  }
+
+  deinit { _ = apus_cuda_context_release(device) }
+
+  /// Makes the calling thread work with the GPU.
+  func enter() { _ = apus_cuda_context_set_current(handle) }
+}
+
+/// Device memory in the driver's pool, which keeps what is given back for the next who asks.
+private final class MemoryPool: @unchecked Sendable {
+  private let context: CUDAContext
+  /// Orders allocations and releases among themselves.
+  private let stream: apus_cuda_stream
+
+  init(_ context: CUDAContext) throws(DeviceError) {
+    self.context = context
+    context.enter()
+    var pool: apus_cuda_pool?
+    try CUDADriver.check(apus_cuda_pool_default(&pool, context.device), "finding the memory pool")
+    var threshold = UInt64.max
+    try CUDADriver.check(
+      apus_cuda_pool_set(pool, Int32(APUS_CUDA_POOL_RELEASE_THRESHOLD), &threshold), "setting up the memory pool")
+    var stream: apus_cuda_stream?
+    try CUDADriver.check(apus_cuda_stream_create(&stream, UInt32(APUS_CUDA_STREAM_NON_BLOCKING), 0), "making a stream")
+    guard let stream else { throw DeviceError("APUS-D-0012", "the driver gave no stream", place: "the CUDA driver") }
+    self.stream = stream
+  }
+
+  deinit {
+    context.enter()
+    _ = apus_cuda_stream_synchronize(stream)
+    _ = apus_cuda_stream_destroy(stream)
+  }
+
+  func allocate(_ byteCount: Int) throws(DeviceError) -> DeviceBuffer {
+    context.enter()
+    var address: apus_cuda_address?
+    let result = apus_cuda_allocate(&address, max(byteCount, 64), stream)
+    if result == APUS_CUDA_OUT_OF_MEMORY {
+      var (available, all) = (0, 0)
+      _ = apus_cuda_memory_info(&available, &all)
+      throw DeviceError(
+        "APUS-D-0001", "\(byteCount) bytes cannot be allocated: \(available) of the GPU's \(all) are free",
+        hint: "Run smaller shapes or fewer contexts, or end other programs that use the GPU.")
+    }
+    try CUDADriver.check(result, "allocating \(byteCount) bytes")
+    // Other streams may use it from now on.
+    try CUDADriver.check(apus_cuda_stream_synchronize(stream), "allocating \(byteCount) bytes")
+    guard let address else { throw DeviceError("APUS-D-0012", "the driver gave no memory", place: "the CUDA driver") }
+    return DeviceBuffer(base: address, byteCount: byteCount) { [self] address in
+      // Whoever gives memory back has waited for what used it.
+      context.enter()
+      _ = apus_cuda_free(address, stream)
+    }
+  }
+}
+
+extension CUDADriver.Processor {
+  /// The architecture that code for this GPU alone is compiled for: `sm_90a`.
+  package var architecture: String { "sm_\(major)\(minor)" + (major >= 9 && major != 12 ? "a" : "") }
+
+  /// Whether machine code for an architecture runs: that of the same major version, and no higher minor one; with `a`, that
+  /// of the very version.
+  func runs(_ target: String) -> Bool {
+    guard target.hasPrefix("sm_") else { return false }
+    let digits = target.dropFirst(3).prefix { $0.isNumber }
+    guard let number = Int(digits) else { return false }
+    if target.hasSuffix("a") { return number == major * 10 + minor }
+    return number / 10 == major && number % 10 <= minor
+  }
+}

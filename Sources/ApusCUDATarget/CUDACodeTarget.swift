@@ -1,0 +1,51 @@
+package import ApusCompiler
+package import ApusCore
+package import ApusKernel
+package import ApusPlan
+
+/// Code generation for NVIDIA GPUs: kernels become CUDA C++, each of which NVRTC compiles to machine code.
+package struct CUDACodeTarget: Target {
+  package let architecture: CUDAArchitecture
+  private let jobs: Int
+  package let templates: [any KernelTemplate] = []
+
+  /// - Parameter native: the architecture of this machine's GPU, which the name `native` stands for.
+  /// - Throws: ``BuildError`` when the name is unknown.
+  package init(name: String, native: String?, jobs: Int) throws(BuildError) {
+    architecture = try CUDAArchitecture(name: name, native: native)
+    // A compiler takes a quarter of a gigabyte.
+    self.jobs = min(max(jobs, 1), 8)
+  }
+
+  package var fingerprint: Fingerprint { Fingerprint(backend: "cuda", target: architecture.name, features: []) }
+
+  package let hostIsElsewhere = true
+
+  package func loops(_ kernel: Kernel) -> KernelCode {
+    let emitted = CUDALoopEmitter(kernel).function()
+    return KernelCode(
+      source: CUDAText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
+      threads: emitted.threads)
+  }
+
+  package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    let compiler = KernelCompiler(compiler: try NVRTC.find(), options: options, jobs: jobs)
+    return try compiler.cubins(sources, progress: progress).map { KernelImage(target: architecture.name, bytes: $0) }
+  }
+
+  private var options: [String] {
+    ["--gpu-architecture=\(architecture.name)", "-std=c++17", "-default-device", "--diag-suppress=177,550,39,186,68"]
+  }
+}
+
+/// The CUDA texts that kernels are made of.
+package enum CUDAText {
+  /// What every kernel starts with.
+  package static let prelude =
+    text(PackageResources.prelude_cuh) + ptx + text(PackageResources.math_cuh) + ScalarText.scalar
+
+  /// The part of the prelude that is instructions of GPUs.
+  package static let ptx = text(PackageResources.ptx_cuh)
+
+  private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }
+}

@@ -1,0 +1,332 @@
+import ApusCompiler
+import ApusCore
+import ApusKernel
+
+/// A kernel as CUDA text with what a launch must supply.
+struct EmittedKernel {
+  /// The body function; `KERNEL_NAME` stands for the symbol.
+  var text: String
+  var parameters: [Dim]
+  var blocks: Dim
+  var threads: Int
+}
+
+/// Turns a kernel into CUDA loops.
+///
+/// Without statistics of rows, a thread computes elements by itself: those of all loop variables that reductions depend on
+/// are spread over threads, the innermost fastest, others run inside. With them, a group of threads (a part of a warp, a
+/// warp, or a block) owns a row: it computes the row's reductions together and then spreads the row's elements over its
+/// threads. Results do not depend on how many blocks run: each owns units that are a stride apart.
+final class CUDALoopEmitter {
+  private typealias Scope = ScalarEmitter.Scope
+
+  /// Threads of a block whose groups are no larger than a warp.
+  static let threads = 256
+  /// More blocks than run at once on any GPU.
+  static let mostBlocks = 8192
+  /// Bytes of shared memory that reductions of a block use.
+  static let sharedByteCount = 1024
+
+  private let kernel: Kernel
+  private let arena: ExprArena
+  private let scalars: ScalarEmitter
+  /// The type of indices.
+  private let index: String
+  private let reductions: [ReductionNode]
+  /// Threads of a group that computes reductions together.
+  private var width = 1
+  /// Scopes in which all threads of a group compute the same.
+  private var uniform: [Scope] = []
+
+  init(_ kernel: Kernel) {
+    self.kernel = kernel
+    arena = kernel.arena
+    scalars = ScalarEmitter(kernel)
+    reductions = scalars.reductions
+    let isNarrow = IndexWidth.isNarrow(kernel)
+    index = isNarrow ? "i32" : "i64"
+    scalars.hasNarrowIndices = isNarrow
+    scalars.printReduction = { [unowned self] node, scope in
+      uniform.contains { $0 === scope } ? printTogether(node, scope) : printAlone(node, scope)
+    }
+  }
+
+  // MARK: Whole kernels
+
+  func function() -> EmittedKernel {
+    let form = form()
+    let root = Scope(parent: nil, adding: [])
+    let (body, blocks, threads) =
+      switch form {
+      case .elements(let spread): elements(root, spread)
+      case .rows(let owned, let width): rows(root, owned, width)
+      }
+    let text = """
+      APUS_INLINE void KERNEL_NAME_body(
+          void *const *buffers, const i64 *params, i64 block, i64 blockCount, u8 *shared) {
+      \(scalars.bufferDeclarations("buffers", qualifier: "__restrict__ "))\
+      \(scalars.parameterText("params", type: index))\(root.text)\(body)}
+
+      """
+    return EmittedKernel(
+      text: text + Self.wrapper(buffers: arena.buffers.count, parameters: scalars.parameters.count, threads: threads),
+      parameters: scalars.parameters, blocks: blocks, threads: threads)
+  }
+
+  /// The kernel around a body.
+  static func wrapper(buffers: Int, parameters: Int, threads: Int) -> String {
+    let parameter = parameters == 0 ? "" : ", const __grid_constant__ apus_params<\(parameters)> P"
+    return """
+      extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
+          const __grid_constant__ apus_buffers<\(buffers)> B\(parameter)) {
+        __shared__ __align__(16) u8 shared[\(sharedByteCount)];
+        apus_launch_next();
+        apus_wait_prior();
+        KERNEL_NAME_body(B.b, \(parameters == 0 ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
+      }
+
+      """
+  }
+
+  /// How work is spread.
+  private enum Form {
+    /// A thread for each point of these variables.
+    case elements([LoopVariable])
+    /// A group of threads for each point of these variables.
+    case rows([LoopVariable], width: Int)
+  }
+
+  private func form() -> Form {
+    guard let inner = kernel.variables.last else {
+      return reductions.isEmpty ? .elements([]) : .rows([], width: width(for: reductions, rest: 1))
+    }
+    let outermost = reductions.filter { node in
+      !scalars.freeVariables(node.expr).contains { arena.variables[$0] != nil && !isLoop($0) }
+    }
+    let ofRows = outermost.filter { !scalars.freeVariables($0.expr).contains(inner.name) }
+    let ofPoints = outermost.filter { scalars.freeVariables($0.expr).contains(inner.name) }
+    if !ofRows.isEmpty {
+      let owned = kernel.variables.filter { variable in
+        ofRows.contains { scalars.freeVariables($0.expr).contains(variable.name) }
+      }
+      let rest = Dim.product(kernel.variables.filter { !owned.contains($0) }.map(\.extent)).estimate
+      return .rows(owned, width: width(for: ofRows, rest: rest))
+    }
+    if ofPoints.isEmpty { return .elements(kernel.variables) }
+    let longest = ofPoints.map { Dim.product($0.variables.map(\.extent)).estimate }.max() ?? 0
+    if longest > 16, !scalars.walksAlong(inner, ofPoints), walksAlongThemselves(ofPoints) {
+      return .rows(kernel.variables, width: width(for: ofPoints, rest: 1))
+    }
+    return .elements(
+      kernel.variables.filter { variable in
+        variable == inner || ofPoints.contains { scalars.freeVariables($0.expr).contains(variable.name) }
+      })
+  }
+
+  private func isLoop(_ name: String) -> Bool { kernel.variables.contains { $0.name == name } }
+
+  /// Whether some load of the reductions is contiguous in the reduction's own innermost variable.
+  private func walksAlongThemselves(_ nodes: [ReductionNode]) -> Bool {
+    nodes.contains { node in
+      guard let last = node.variables.last else { return false }
+      return arena.reachable([node.body]).contains { part in
+        guard case .load(_, let index) = arena[part] else { return false }
+        return index.unitStride(in: last.name)
+      }
+    }
+  }
+
+  /// Threads for a row: about eight elements each.
+  private func width(for nodes: [ReductionNode], rest: Int) -> Int {
+    let longest = nodes.map { Dim.product($0.variables.map(\.extent)).estimate }.max() ?? 1
+    let wanted = max(longest, rest) / 8
+    if wanted > 96 { return wanted > 1024 ? 1024 : wanted > 384 ? 512 : wanted > 192 ? 256 : 128 }
+    var width = 1
+    while width < min(wanted, 32) { width *= 2 }
+    return width
+  }
+
+  // MARK: Elements
+
+  private func elements(_ root: Scope, _ spread: [LoopVariable]) -> (String, blocks: Dim, threads: Int) {
+    let inside = kernel.variables.filter { !spread.contains($0) }
+    let thread = Scope(parent: root, adding: spread.map(\.name))
+    var scopes = [thread]
+    for variable in inside { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
+    scalars.emitStores(scopes[scopes.count - 1])
+    var loops = ""
+    for (variable, own) in zip(inside, scopes.dropFirst()).reversed() {
+      loops = scalars.loop(variable, scalars.text(variable.extent, root), type: index, own.text + loops)
+    }
+    let total = Dim.product(spread.map(\.extent))
+    let body = """
+        const \(index) count = \(scalars.text(total, root));
+        for (\(index) o = (\(index))block * \(Self.threads) + (\(index))threadIdx.x; o < count; \
+      o += (\(index))blockCount * \(Self.threads)) {
+          \(index) rest = o;
+      \(scalars.decode("rest", spread, root, type: index))\(thread.text)\(loops)  }
+
+      """
+    return (body, Self.blocks(total, each: Self.threads), Self.threads)
+  }
+
+  private static func blocks(_ units: Dim, each: Int) -> Dim {
+    Dim.minimum(units.ceilDivided(by: Dim(each)), Dim(mostBlocks))
+  }
+
+  // MARK: Rows
+
+  private func rows(_ root: Scope, _ owned: [LoopVariable], _ width: Int) -> (String, blocks: Dim, threads: Int) {
+    self.width = width
+    let threads = max(width, width > 32 ? width : Self.threads)
+    let each = threads / width
+    let rest = kernel.variables.filter { !owned.contains($0) }
+    let row = Scope(parent: root, adding: owned.map(\.name))
+    let inner = Scope(parent: row, adding: rest.map(\.name))
+    uniform = [root, row]
+    scalars.emitStores(inner)
+    let count = Dim.product(owned.map(\.extent))
+    let elements: String
+    if rest.isEmpty {
+      elements = "    if (isOwn && lane == 0) {\n\(inner.text)    }\n"
+    } else {
+      elements = """
+            if (isOwn) for (\(index) l = lane; l < \(scalars.text(Dim.product(rest.map(\.extent)), root)); l += \(width)) {
+            \(index) rest = l;
+        \(scalars.decode("rest", rest, root, type: index))\(inner.text)    }
+
+        """
+    }
+    let declarations = """
+        const i32 lane = (i32)threadIdx.x % \(width), group = (i32)threadIdx.x / \(width);
+        (void)lane; (void)group;
+
+      """
+    // Threads without a row repeat the last one, so that groups of a warp stay together.
+    let body = """
+        const \(index) count = \(scalars.text(count, root));
+        for (\(index) base = (\(index))block * \(each); base < count; base += (\(index))blockCount * \(each)) {
+          const bool isOwn = base + group < count;
+          \(index) rest = isOwn ? base + group : count - 1;
+      \(scalars.decode("rest", owned, root, type: index))\(row.text)\(elements)  }
+
+      """
+    root.text = declarations + root.text
+    return (body, Self.blocks(count, each: each), threads)
+  }
+
+  // MARK: Reductions
+
+  /// A reduction by one thread.
+  private func printAlone(_ node: ReductionNode, _ scope: Scope) -> String {
+    let name = scalars.makeName()
+    let (loops, type) = steps(node, scope, name) { scopes, inner in
+      var loops = inner
+      for (variable, around) in zip(node.variables, scopes).reversed() {
+        loops = self.scalars.loop(variable, self.scalars.text(variable.extent, around), type: self.index, loops)
+        if around !== scope { loops = around.text + loops }
+      }
+      return loops
+    }
+    scope.text += declaration(node, name, type) + "    {\n\(loops)    }\n"
+    scope.name(node.expr, name)
+    return name
+  }
+
+  /// A reduction by all threads of a group, each of which knows the result.
+  private func printTogether(_ node: ReductionNode, _ scope: Scope) -> String {
+    if width == 1 { return printAlone(node, scope) }
+    let name = scalars.makeName()
+    let (loops, type) = steps(node, scope, name, flattened: true) { scopes, inner in
+      let count = self.scalars.text(Dim.product(node.variables.map(\.extent)), scope)
+      return """
+            for (\(self.index) r\(name) = lane; r\(name) < \(count); r\(name) += \(self.width)) {
+              \(self.index) s\(name) = r\(name);
+        \(self.scalars.decode("s\(name)", node.variables, scope, type: self.index))\(inner)    }
+
+        """
+    }
+    scope.text += declaration(node, name, type) + "    {\n\(loops)    }\n" + combination(node, name, type)
+    scope.name(node.expr, name)
+    return name
+  }
+
+  private static func isSearch(_ reduction: Reduction) -> Bool { reduction == .argmin || reduction == .argmax }
+
+  private func declaration(_ node: ReductionNode, _ name: String, _ type: String) -> String {
+    let start = CDialect.identity(node.reduction, arena.type(node.body))
+    if Self.isSearch(node.reduction) { return "    \(type) \(name)v = \(start);\n    i64 \(name) = -1;\n" }
+    return "    \(type) \(name) = \(start);\n"
+  }
+
+  /// The loops of a reduction into `name`, put around its innermost statements by `nest`.
+  private func steps(
+    _ node: ReductionNode, _ scope: Scope, _ name: String, flattened: Bool = false,
+    _ nest: ([Scope], String) -> String
+  ) -> (text: String, type: String) {
+    let dtype = arena.type(node.body)
+    let type = CDialect.scalar(dtype)
+    var scopes = [scope]
+    if flattened {
+      scopes.append(Scope(parent: scope, adding: node.variables.map(\.name)))
+    } else {
+      for variable in node.variables {
+        scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name]))
+      }
+    }
+    let inner = scopes[scopes.count - 1]
+    let value = scalars.emit(node.body, inner)
+    if Self.isSearch(node.reduction) {
+      inner.text += update(node.reduction, "\(name)v", name, value, "(i64)\(scalars.name(node.variables[0]))")
+    } else {
+      inner.text += "    \(name) = (\(type))(\(CDialect.combine(node.reduction, name, value, dtype)));\n"
+    }
+    return (nest(scopes, inner.text), type)
+  }
+
+  /// Takes over a candidate of a search that is better, or as good and earlier.
+  private func update(_ reduction: Reduction, _ best: String, _ at: String, _ value: String, _ place: String) -> String
+  {
+    let sign = reduction == .argmax ? ">" : "<"
+    return """
+          if (apus_is_better(\(value), \(place), \(best), \(at), \(value) \(sign) \(best))) \
+      { \(best) = \(value); \(at) = \(place); }
+
+      """
+  }
+
+  /// Brings the threads' parts of a reduction together, in a fixed order.
+  private func combination(_ node: ReductionNode, _ name: String, _ type: String) -> String {
+    let dtype = arena.type(node.body)
+    let isSearch = Self.isSearch(node.reduction)
+    func merge(_ value: String, _ place: String) -> String {
+      isSearch
+        ? update(node.reduction, "\(name)v", name, value, place)
+        : "    \(name) = (\(type))(\(CDialect.combine(node.reduction, name, value, dtype)));\n"
+    }
+    var text = "    APUS_UNROLL\n    for (int m = \(min(width, 32) / 2); m; m >>= 1) {\n"
+    text +=
+      isSearch
+      ? "    const \(type) ov = apus_shuffle_xor(\(name)v, m); const i64 oi = apus_shuffle_xor(\(name), m);\n"
+      : "    const \(type) ov = apus_shuffle_xor(\(name), m);\n"
+    text += merge("ov", "oi") + "    }\n"
+    if width > 32 {
+      let stored = isSearch ? "\(name)v" : name
+      text += """
+            {
+            \(type) *const parts = (\(type) *)shared;
+            i64 *const places = (i64 *)(shared + \(Self.sharedByteCount / 2));
+            __syncthreads();
+            if (lane % 32 == 0) { parts[lane / 32] = \(stored); \(isSearch ? "places[lane / 32] = \(name);" : "(void)places;") }
+            __syncthreads();
+            \(stored) = parts[0];\(isSearch ? " \(name) = places[0];" : "")
+            for (int w = 1; w < \(width / 32); w++) {
+            const \(type) ov = parts[w];\(isSearch ? " const i64 oi = places[w];" : "")
+        \(merge("ov", "oi"))    }
+            }
+
+        """
+    }
+    return text + (isSearch ? "    \(name) = APUS_MAX(\(name), 0L);\n" : "")
+  }
+}

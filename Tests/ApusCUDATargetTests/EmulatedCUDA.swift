@@ -1,0 +1,81 @@
+import ApusCPUDevice
+import ApusCUDATarget
+import ApusCompiler
+import ApusCore
+import ApusKernel
+import ApusPlan
+import Foundation
+
+/// CUDA kernels compiled for the processor of this machine, where the threads of a block take turns.
+struct EmulatedCUDA: Target {
+  private let cuda: CUDACodeTarget
+  private let cpu: Fingerprint
+
+  init() throws {
+    cuda = try CUDACodeTarget(name: "sm_80", native: nil, jobs: 1)
+    cpu = Fingerprint(backend: "cpu", target: CPUFeatures().level, features: [])
+  }
+
+  var fingerprint: Fingerprint { cpu }
+  var templates: [any KernelTemplate] { cuda.templates }
+  var hostIsElsewhere: Bool { true }
+
+  func loops(_ kernel: Kernel) -> KernelCode {
+    var code = cuda.loops(kernel)
+    code.source = Self.emulated(code)
+    return code
+  }
+
+  /// The kernel's body in a function that the processor's device calls for each block.
+  private static func emulated(_ code: KernelCode) -> String {
+    var text = code.source.replacingOccurrences(of: CUDAText.ptx, with: file("emulated_ptx.h"))
+    if let wrapper = text.range(of: "extern \"C\" __global__") { text.removeSubrange(wrapper.lowerBound...) }
+    let own = text.range(of: "void KERNEL_NAME_body").map { text[$0.lowerBound...] } ?? ""
+    let threadsMeet = own.contains("apus_shuffle") || own.contains("__sync")
+    return text + """
+      struct KERNEL_NAME_call { void *const *buffers; const i64 *params; i64 block, blockCount; u8 *shared; };
+      static void KERNEL_NAME_thread(void *argument) {
+        const KERNEL_NAME_call *c = (const KERNEL_NAME_call *)argument;
+        KERNEL_NAME_body(c->buffers, c->params, c->block, c->blockCount, c->shared);
+      }
+      extern "C" void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *) {
+        static thread_local u8 shared[1 << 18] __attribute__((aligned(1024)));
+        memset(shared, 0xff, sizeof shared);
+        KERNEL_NAME_call c = {buffers, params, block, blockCount, shared};
+        emulated_run(\(code.threads), \(threadsMeet), KERNEL_NAME_thread, &c);
+      }
+
+      """
+  }
+
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    let folder = NSTemporaryDirectory() + "apus-emulated-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let source = Self.file("emulation.h") + sources.joined()
+      try source.write(toFile: folder + "/kernels.cpp", atomically: true, encoding: .utf8)
+      let compiler = Process()
+      compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      compiler.arguments = [
+        "clang++", "-std=gnu++17", "-O1", "-march=x86-64-v3", "-fwrapv", "-ffp-contract=off", "-fPIC", "-shared", "-w",
+        "-o", folder + "/image.so", folder + "/kernels.cpp",
+      ]
+      let output = Pipe()
+      compiler.standardError = output
+      try compiler.run()
+      let log = output.fileHandleForReading.readDataToEndOfFile()
+      compiler.waitUntilExit()
+      if compiler.terminationStatus != 0 {
+        throw BuildError("APUS-B-0012", String(decoding: log.prefix(3000), as: UTF8.self))
+      }
+      let image = try Data(contentsOf: URL(fileURLWithPath: folder + "/image.so"))
+      return [KernelImage(target: cpu.target, bytes: Array(image))]
+    } catch let error as BuildError { throw error } catch { throw BuildError("APUS-B-0012", "\(error)") }
+  }
+
+  private static func file(_ name: String) -> String {
+    let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(name)
+    return (try? String(contentsOf: path, encoding: .utf8)) ?? ""
+  }
+}

@@ -1,0 +1,90 @@
+// Runs the threads of a CUDA block on one processor: what CUDA C++ has beyond C++, as far as kernels without matrix
+// instructions use it. Threads that meet at a barrier or exchange values are fibers that take turns.
+#include <math.h>
+#include <string.h>
+#include <ucontext.h>
+
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+
+struct emulated_index { unsigned x; };
+static thread_local emulated_index threadIdx;
+
+static inline unsigned __float_as_uint(float x) { unsigned r; memcpy(&r, &x, 4); return r; }
+static inline float __uint_as_float(unsigned x) { float r; memcpy(&r, &x, 4); return r; }
+static inline float __int_as_float(int x) { float r; memcpy(&r, &x, 4); return r; }
+static inline long long __double_as_longlong(double x) { long long r; memcpy(&r, &x, 8); return r; }
+static inline double __longlong_as_double(long long x) { double r; memcpy(&r, &x, 8); return r; }
+
+// Fibers: each runs until the next point where threads meet, in the order of their numbers.
+enum { emulated_stack = 1 << 16, emulated_threads = 1024 };
+struct emulated_block {
+  ucontext_t scheduler, fibers[emulated_threads];
+  bool isDone[emulated_threads];
+  char slots[emulated_threads][16];
+  char *stacks;
+  void (*body)(void *);
+  void *argument;
+};
+static thread_local emulated_block *emulated_current;
+
+__attribute__((noinline)) static void emulated_yield() {
+  emulated_block *block = emulated_current;
+  unsigned thread = threadIdx.x;
+  swapcontext(&block->fibers[thread], &block->scheduler);
+}
+static inline void __syncthreads() { emulated_yield(); }
+static inline void __syncwarp() { emulated_yield(); }
+
+template <typename T> T emulated_exchange(T x, unsigned from) {
+  memcpy(emulated_current->slots[threadIdx.x], &x, sizeof x);
+  emulated_yield();
+  T r;
+  memcpy(&r, emulated_current->slots[from], sizeof r);
+  emulated_yield();
+  return r;
+}
+template <typename T> T __shfl_xor_sync(unsigned, T x, int mask) { return emulated_exchange(x, threadIdx.x ^ mask); }
+template <typename T> T __shfl_sync(unsigned, T x, int lane) {
+  return emulated_exchange(x, (threadIdx.x & ~31u) + (lane & 31));
+}
+
+static void emulated_start() {
+  emulated_block *block = emulated_current;
+  block->body(block->argument);
+  block->isDone[threadIdx.x] = true;
+  swapcontext(&block->fibers[threadIdx.x], &block->scheduler);
+}
+
+// Runs `body` once for each thread of a block. Threads that never meet run one after the other.
+static void emulated_run(unsigned threads, bool threadsMeet, void (*body)(void *), void *argument) {
+  if (!threadsMeet) {
+    for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++) body(argument);
+    return;
+  }
+  static thread_local emulated_block *block;
+  if (!block) {
+    block = new emulated_block;
+    block->stacks = new char[(long)emulated_stack * emulated_threads];
+  }
+  emulated_current = block;
+  block->body = body;
+  block->argument = argument;
+  for (unsigned i = 0; i < threads; i++) {
+    getcontext(&block->fibers[i]);
+    block->fibers[i].uc_stack.ss_sp = block->stacks + (long)i * emulated_stack;
+    block->fibers[i].uc_stack.ss_size = emulated_stack;
+    block->fibers[i].uc_link = 0;
+    makecontext(&block->fibers[i], emulated_start, 0);
+    block->isDone[i] = false;
+  }
+  for (bool goesOn = true; goesOn;) {
+    goesOn = false;
+    for (unsigned i = 0; i < threads; i++) {
+      if (block->isDone[i]) continue;
+      threadIdx.x = i;
+      swapcontext(&block->scheduler, &block->fibers[i]);
+      goesOn = goesOn || !block->isDone[i];
+    }
+  }
+}
