@@ -45,7 +45,10 @@ struct BuildCommand: ParsableCommand {
   var backend = "cpu"
 
   @Option(
-    help: ArgumentHelp("Instruction set: \(Backend.cpu.targets.joined(separator: ", ")).", valueName: "NAME"))
+    help: ArgumentHelp(
+      "Instruction set or architecture: "
+        + Backend.all.map { "\($0.targets.joined(separator: ", ")) (\($0.name))" }.joined(separator: "; ") + ".",
+      valueName: "NAME"))
   var target = "native"
 
   @Option(help: ArgumentHelp("Fix the shape of an input.", valueName: "NAME=1x3x640x640"))
@@ -67,6 +70,9 @@ struct BuildCommand: ParsableCommand {
 
   @Flag(help: "Cut the model where only the host can compute a node.")
   var breakAtHost = false
+
+  @Flag(help: "Let the host compute what the backend cannot.")
+  var allowHostOps = false
 
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
   var jobs: Int?
@@ -99,7 +105,8 @@ struct BuildCommand: ParsableCommand {
       declarations, option: option, symbols: model.symbols,
       inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys), values: values)
     let options = BuildOptions(
-      profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost
+      profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost,
+      allowsHostOperations: allowHostOps
     ) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let result = try build(model, for: request.backend, target: target, jobs: jobs, options: options)

@@ -72,6 +72,34 @@ final class CUDAStream: DeviceStream {
     throw failure
   }
 
+  let canCapture = true
+
+  func beginCapture() {
+    context.enter()
+    note(apus_cuda_capture_begin(stream, Int32(APUS_CUDA_CAPTURE_THREAD_LOCAL)), "recording launches")
+  }
+
+  func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork {
+    context.enter()
+    var graph: apus_cuda_graph?
+    let result = apus_cuda_capture_end(stream, &graph)
+    if let failure {
+      self.failure = nil
+      if let graph { _ = apus_cuda_graph_destroy(graph) }
+      throw failure
+    }
+    try CUDADriver.check(result, "recording launches")
+    defer { _ = apus_cuda_graph_destroy(graph) }
+    if let earlier = earlier as? CUDAGraph, earlier.update(graph) { return earlier }
+    return try CUDAGraph(graph, context)
+  }
+
+  func launch(_ work: any CapturedWork) {
+    guard let graph = work as? CUDAGraph else { return }
+    context.enter()
+    note(apus_cuda_graph_launch(graph.handle, stream), "launching a graph")
+  }
+
   /// Brings many bytes to the device through two pinned buffers: while one travels, the other is filled.
   func uploadInParts(_ bytes: UnsafeRawBufferPointer, to target: UnsafeMutableRawPointer) throws(DeviceError) {
     guard let source = bytes.baseAddress, bytes.count > 0 else { return }
@@ -110,6 +138,32 @@ final class PinnedMemory {
   deinit {
     context.enter()
     _ = apus_cuda_host_free(base)
+  }
+}
+
+/// Recorded launches, ready to run.
+final class CUDAGraph: CapturedWork {
+  let handle: apus_cuda_graph_exec
+  private let context: CUDAContext
+
+  init(_ graph: apus_cuda_graph?, _ context: CUDAContext) throws(DeviceError) {
+    self.context = context
+    var handle: apus_cuda_graph_exec?
+    try CUDADriver.check(apus_cuda_graph_instantiate(&handle, graph, 0), "making a graph")
+    guard let handle else { throw DeviceError("APUS-D-0012", "the driver gave no graph", place: "the CUDA driver") }
+    self.handle = handle
+  }
+
+  deinit {
+    context.enter()
+    _ = apus_cuda_graph_exec_destroy(handle)
+  }
+
+  /// Takes over the arguments of a recording of the same launches; false when that is not possible.
+  func update(_ graph: apus_cuda_graph?) -> Bool {
+    // CUgraphExecUpdateResultInfo: what differs, and the nodes concerned.
+    var information: (Int, Int, Int) = (0, 0, 0)
+    return apus_cuda_graph_update(handle, graph, &information) == APUS_CUDA_SUCCESS
   }
 }
 

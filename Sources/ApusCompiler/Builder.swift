@@ -15,11 +15,13 @@ package struct BuildOptions: Sendable {
   package var breaks: [String]
   /// Whether what only the host can compute is cut out, also where the target does not ask for it.
   package var breaksAtHost: Bool
+  /// Whether the host may compute what the target cannot, where the host is elsewhere.
+  package var allowsHostOperations: Bool
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
-    breaks: [String] = [], breaksAtHost: Bool = false,
+    breaks: [String] = [], breaksAtHost: Bool = false, allowsHostOperations: Bool = true,
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
@@ -28,6 +30,7 @@ package struct BuildOptions: Sendable {
     self.earlier = earlier
     self.breaks = breaks
     self.breaksAtHost = breaksAtHost
+    self.allowsHostOperations = allowsHostOperations
     self.progress = progress
   }
 }
@@ -78,6 +81,7 @@ package enum Builder {
       }
       plans.append(plan)
     }
+    if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
     try dump(plans, shared)
     var images = options.earlier.first?.images ?? []
     if !shared.sources.isEmpty {
@@ -92,6 +96,20 @@ package enum Builder {
       plans[index].share(functions: shared.functions, images: images, constants: constants)
     }
     return BuildResult(plans: plans, log: log, warnings: warnings)
+  }
+
+  /// Refuses plans in which the host computes, and says what.
+  private static func refuseHostSteps(_ plans: [Plan]) throws(BuildError) {
+    var problems: [Diagnostic] = []
+    for step in plans.flatMap({ allSteps($0.steps) }) {
+      guard case .host(let call) = step.action else { continue }
+      let problem = Diagnostic(
+        "APUS-B-0053", "only the host can compute '\(call.operation)'",
+        place: step.sources.first.map { "node '\($0)'" } ?? "a node without a name",
+        hint: "Allow it with --allow-host-ops: its operands and results are copied there and back in every run.")
+      if !problems.contains(problem) { problems.append(problem) }
+    }
+    if !problems.isEmpty { throw BuildError(problems: problems) }
   }
 
   /// Whether the plans that are there already are of this model and target.

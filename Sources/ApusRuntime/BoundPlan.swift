@@ -28,6 +28,10 @@ final class BoundPlan {
   /// Arithmetic operations of a run, without the steps whose work only a run tells.
   private(set) var work = 0
   var epoch = -1
+  /// Counts changes of addresses that launches read.
+  var version = 0
+  /// Recordings by segment, with the version that each was made at; before there is one, the version it last ran at.
+  var captures: [(work: (any CapturedWork)?, version: Int)]
 
   /// Tables without sizes, of a context that has not run yet.
   init(unbound program: Program) {
@@ -46,6 +50,7 @@ final class BoundPlan {
     scratch = .allocate(capacity: max(program.launches.count, 1))
     scratch.initialize(repeating: 0, count: program.launches.count)
     arenaOffsets = [Int](repeating: 0, count: program.slots.count)
+    captures = program.segments.map { _ in (nil, -1) }
   }
 
   /// Evaluates all sizes for the inputs' shapes and plans the arena.

@@ -20,9 +20,11 @@ final class ContextState {
   /// The profile that memory is reserved for, and what each needs, where the strategy asks for that.
   private var reserved: Int?
   private var ceilings: [MemoryCeiling?]
+  private let captures: Bool
 
-  init(engine: Engine, memory: MemoryStrategy) throws(RunError) {
+  init(engine: Engine, memory: MemoryStrategy, captures: Bool) throws(RunError) {
     self.engine = engine
+    self.captures = captures
     bindings = Bindings(plan: engine.plans[0])
     do { stream = try engine.device.makeStream() } catch { throw RunError(device: error) }
     workspace = Workspace(device: engine.device, strategy: memory)
@@ -84,7 +86,8 @@ final class ContextState {
   private func state(_ index: Int) throws(RunError) -> RunState {
     if let state = states[index] { return state }
     let state = try RunState(
-      engine: engine, engine.variants[index], bindings, workspace, stream, ceiling: ceilings[index])
+      engine: engine, engine.variants[index], bindings, workspace, stream, captures: captures,
+      ceiling: ceilings[index])
     states[index] = state
     return state
   }

@@ -114,9 +114,34 @@ public protocol DeviceStream: AnyObject {
 
   /// Waits until all that was queued is done.
   func synchronize() throws(DeviceError)
+
+  /// Whether launches and copies can be recorded, to be queued again as a whole.
+  var canCapture: Bool { get }
+
+  /// Records what is queued from now on instead of running it.
+  func beginCapture()
+
+  /// Ends recording.
+  ///
+  /// - Parameter earlier: a recording of the same launches with other addresses, which is brought up to date where the
+  ///   device can do that faster than make a new one.
+  func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork
+
+  /// Queues what was recorded.
+  func launch(_ work: any CapturedWork)
 }
 
+/// Launches and copies recorded by a stream, with the addresses and numbers they had then.
+public protocol CapturedWork: AnyObject {}
+
 extension DeviceStream {
+  public var canCapture: Bool { false }
+  public func beginCapture() { preconditionFailure("the stream records nothing") }
+  public func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork {
+    throw DeviceError("APUS-D-0014", "the stream records nothing")
+  }
+  public func launch(_ work: any CapturedWork) { preconditionFailure("the stream recorded nothing") }
+
   public func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
     copy(from: source, to: target, byteCount: byteCount)
   }

@@ -67,11 +67,15 @@ public final class Engine: Sendable {
 
   /// Makes a context: the memory and state of one run at a time.
   ///
-  /// - Parameter memory: where working memory comes from.
+  /// - Parameters:
+  ///   - memory: where working memory comes from.
+  ///   - captures: whether launches are recorded and queued as a whole, where the device can do that (CUDA graphs).
   /// - Throws: ``RunError`` when the device cannot make a queue, `APUS-R-0023` when memory is to be reserved for a profile
   ///   that leaves sizes open.
-  public func makeContext(memory: MemoryStrategy = .asNeeded) throws(RunError) -> ExecutionContext {
-    ExecutionContext(state: try ContextState(engine: self, memory: memory))
+  public func makeContext(
+    memory: MemoryStrategy = .asNeeded, captures: Bool = true
+  ) throws(RunError) -> ExecutionContext {
+    ExecutionContext(state: try ContextState(engine: self, memory: memory, captures: captures))
   }
 
   /// What a run of the profile at `profile` with these input shapes needs, without allocating it.

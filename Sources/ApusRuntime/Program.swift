@@ -19,6 +19,10 @@ struct Program: Sendable {
   /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
   private(set) var launchSlots: [Int] = []
   private(set) var launchParameters: [Int] = []
+  /// Runs of neighbouring steps that are launches and copies whose sizes are known before a run: what can be recorded.
+  private(set) var segments: [Segment] = []
+  /// The segment that begins at a step; −1 for none.
+  private(set) var segmentAt: [Int] = []
   /// For each input the rules of its axes, then those of its elements that decide sizes.
   private(set) var inputAxes: [[AxisRule]] = []
   private(set) var outputs: [OutputRecord] = []
@@ -53,7 +57,15 @@ struct Program: Sendable {
     externalSlots = slots.indices.filter { isExternal[$0] && slots[$0].root == $0 }
     externalViews = viewOrder.filter { isExternal[$0] && slots[$0].root != $0 }
     externalBuffers = launchSlots.indices.filter { isExternal[launchSlots[$0]] }
+    segmentAt = [Int](repeating: -1, count: steps.count)
+    addSegments(from: 0, to: steps.count)
   }
+}
+
+/// Steps that can be recorded together.
+struct Segment: Sendable {
+  var first: Int
+  var end: Int
 }
 
 struct SlotRecord: Sendable {
@@ -224,6 +236,43 @@ extension Program {
       steps += [StepRecord](repeating: steps[number], count: record.program.steps.count)
     }
     steps[number].end = steps.count
+  }
+
+  /// Finds the segments of steps of one level, and of those that they hold.
+  private mutating func addSegments(from first: Int, to end: Int) {
+    var start = first
+    var step = first
+    func isRecordable(_ record: StepRecord) -> Bool {
+      switch record.kind {
+      case .launch: !launches[record.index].isLate
+      case .copy:
+        ![copies[record.index].from, copies[record.index].to].contains { slots[$0].isLate || slots[$0].isObject }
+      case .host, .bind, .define, .branch, .loop, .piece: false
+      }
+    }
+    func close() {
+      guard step - start > 1 else { return }
+      segmentAt[start] = segments.count
+      segments.append(Segment(first: start, end: step))
+    }
+    while step < end {
+      let record = steps[step]
+      if isRecordable(record) {
+        step = record.end
+        continue
+      }
+      close()
+      switch record.kind {
+      case .branch:
+        addSegments(from: step + 1, to: record.middle)
+        addSegments(from: record.middle, to: record.end)
+      case .loop: addSegments(from: step + 1, to: record.end)
+      case .launch, .copy, .host, .bind, .define, .piece: break
+      }
+      step = record.end
+      start = step
+    }
+    close()
   }
 
   private mutating func add(_ launch: Launch, step: Int) {

@@ -23,9 +23,17 @@ extension RunState {
     var step = first
     while step < end {
       let record = program.steps[step]
+      if captures, profiler == nil, program.segmentAt[step] >= 0 {
+        let segment = program.segments[program.segmentAt[step]]
+        if try runCaptured(program.segmentAt[step], segment) {
+          step = segment.end
+          continue
+        }
+      }
       if let profiler {
         let start = ContinuousClock.now
         try run(record, step)
+        if isElsewhere { try synchronize() }
         profiler.add(
           ContinuousClock.now - start, step: firstStep + step, work: bound.values[record.work],
           traffic: bound.values[record.traffic])
@@ -34,6 +42,41 @@ extension RunState {
       }
       step = record.end
     }
+  }
+
+  /// Queues the recording of a segment, which is made when it runs for the second time at the same addresses.
+  ///
+  /// - Returns: whether it was queued; false when the steps are to be run one by one.
+  private func runCaptured(_ index: Int, _ segment: Segment) throws(RunError) -> Bool {
+    if let work = bound.captures[index].work, bound.captures[index].version == bound.version {
+      stream.launch(work)
+      return true
+    }
+    let earlier = bound.captures[index].work
+    let isSettled = earlier != nil || bound.captures[index].version == bound.version
+    bound.captures[index].version = bound.version
+    if !isSettled { return false }
+    stream.beginCapture()
+    do throws(RunError) {
+      var step = segment.first
+      while step < segment.end {
+        try run(program.steps[step], step)
+        step = program.steps[step].end
+      }
+    } catch {
+      _ = try? stream.endCapture(updating: nil)
+      bound.captures[index] = (nil, -1)
+      throw error
+    }
+    do {
+      let work = try stream.endCapture(updating: earlier)
+      bound.captures[index].work = work
+      stream.launch(work)
+    } catch {
+      bound.captures[index] = (nil, -1)
+      throw RunError(device: error)
+    }
+    return true
   }
 
   private func run(_ record: StepRecord, _ step: Int) throws(RunError) {

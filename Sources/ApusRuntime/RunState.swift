@@ -13,6 +13,8 @@ final class RunState {
   let stream: any DeviceStream
   /// Whether the host cannot read what steps write, so that inputs, outputs and host operations need copies.
   let isElsewhere: Bool
+  /// Whether launches are recorded once and queued as a whole afterwards.
+  let captures: Bool
   /// 64 bytes that stand for the memory of empty tensors.
   private let nothing: DeviceBuffer
   /// What a bound plan depends on: the sizes of all inputs, or the values of a piece's symbols, set by what is around it.
@@ -40,9 +42,10 @@ final class RunState {
 
   init(
     engine: Engine, _ variant: Engine.Variant, _ bindings: Bindings, _ workspace: Workspace,
-    _ stream: any DeviceStream, ceiling: MemoryCeiling? = nil, level: Workspace.Level = .model
+    _ stream: any DeviceStream, captures: Bool, ceiling: MemoryCeiling? = nil, level: Workspace.Level = .model
   ) throws(RunError) {
     self.engine = engine
+    self.captures = captures && stream.canCapture
     self.bindings = bindings
     self.workspace = workspace
     self.stream = stream
@@ -64,8 +67,8 @@ final class RunState {
     for (index, piece) in variant.pieces.enumerated() {
       pieces.append(
         try RunState(
-          engine: engine, piece, Bindings(plan: piece.program.plan), workspace, stream, ceiling: ceiling?.pieces[index],
-          level: .piece))
+          engine: engine, piece, Bindings(plan: piece.program.plan), workspace, stream, captures: captures,
+          ceiling: ceiling?.pieces[index], level: .piece))
     }
     self.pieces = pieces
   }
@@ -267,6 +270,7 @@ extension RunState {
     for slot in program.viewOrder { resolve(slot) }
     for launch in program.launches where !launch.isLate { resolveBuffers(launch) }
     bound.epoch = workspace.epoch(level)
+    bound.version += 1
   }
 
   private func resolve(_ slot: Int) {
@@ -299,6 +303,7 @@ extension RunState {
       }
     }
     if !moved { return }
+    bound.version += 1
     for position in 0..<program.externalViews.count { resolve(program.externalViews[position]) }
     for position in 0..<program.externalBuffers.count {
       let buffer = program.externalBuffers[position]

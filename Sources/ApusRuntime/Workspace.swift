@@ -135,6 +135,8 @@ final class Workspace {
     scratchRegion = nil
     let buffer = try allocate(needed, "scratch")
     scratchRegion = Region(base: buffer.base, byteCount: buffer.byteCount, owner: buffer)
+    // Recorded launches have its address.
+    for level in epochs.indices { epochs[level] += 1 }
   }
 
   func reserveStaging(_ byteCount: Int) throws(RunError) -> DeviceBuffer {

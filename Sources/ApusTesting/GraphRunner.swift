@@ -113,6 +113,13 @@ package struct GraphRunner {
       try context.bind(output: binding.name, to: memory.bytes)
     }
     try context.run()
+    // Devices that record launches do so in the second run, and the third plays them.
+    if !engine.device.sharesHostMemory {
+      for _ in 0..<2 {
+        for (_, memory) in memories { memory.poison() }
+        try context.run()
+      }
+    }
     var outputs: [HostValue] = []
     for binding in plan.outputs { outputs.append(try context.output(binding.name)) }
     withExtendedLifetime(kept) {}
@@ -143,8 +150,10 @@ package final class GuardedMemory {
     _ = open.initializeMemory(as: UInt8.self, repeating: Self.mark)
     let start = atEnd ? size - byteCount : 0
     bytes = UnsafeMutableRawBufferPointer(rebasing: open[start..<start + byteCount])
-    _ = bytes.initializeMemory(as: UInt8.self, repeating: 0xFF)
+    poison()
   }
+
+  package func poison() { _ = bytes.initializeMemory(as: UInt8.self, repeating: 0xFF) }
 
   deinit { munmap(all.baseAddress, all.count) }
 

@@ -46,22 +46,53 @@ package final class RemoteDevice: Device {
   package func makeStream() throws(DeviceError) -> any DeviceStream { RemoteStream(try inner.makeStream()) }
 }
 
+/// Launches and copies to be done again.
+private final class Recording: CapturedWork {
+  var work: [() -> Void] = []
+}
+
 private final class RemoteStream: DeviceStream {
   private let inner: any DeviceStream
+  private var recording: Recording?
 
   init(_ inner: any DeviceStream) { self.inner = inner }
 
+  let canCapture = true
+
+  func beginCapture() { recording = Recording() }
+
+  func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork {
+    defer { recording = nil }
+    return recording ?? Recording()
+  }
+
+  func launch(_ work: any CapturedWork) { (work as? Recording)?.work.forEach { $0() } }
+
   func launch(_ launch: DeviceLaunch) {
-    var launch = launch
     let buffers = (0..<launch.bufferCount).map { index in launch.buffers[index].map { RemoteDevice.inner($0) } }
-    launch.scratch = launch.scratch.map { RemoteDevice.inner($0) }
-    buffers.withUnsafeBufferPointer { addresses in
-      if let base = addresses.baseAddress { launch.buffers = base }
-      inner.launch(launch)
+    let parameters = (0..<launch.parameterCount).map { launch.parameters[$0] } + [0]
+    let run = { [inner] in
+      var launch = launch
+      launch.scratch = launch.scratch.map { RemoteDevice.inner($0) }
+      buffers.withUnsafeBufferPointer { buffers in
+        parameters.withUnsafeBufferPointer { parameters in
+          guard let addresses = buffers.baseAddress, let numbers = parameters.baseAddress else { return }
+          launch.buffers = addresses
+          launch.parameters = numbers
+          inner.launch(launch)
+        }
+      }
     }
+    if let recording { recording.work.append(run) } else { run() }
   }
 
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
+    if let recording {
+      recording.work.append { [inner] in
+        inner.copy(from: RemoteDevice.inner(source), to: RemoteDevice.inner(target), byteCount: byteCount)
+      }
+      return
+    }
     inner.copy(from: RemoteDevice.inner(source), to: RemoteDevice.inner(target), byteCount: byteCount)
   }
 

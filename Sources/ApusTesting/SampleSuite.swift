@@ -28,6 +28,29 @@ package struct SampleGroup: Sendable {
   }()
 }
 
+extension SampleGroup {
+  /// Graphs that hold all samples: one for those that fit together, one for each other.
+  package func graphs() throws -> [Graph] {
+    var together = SampleBatch()
+    var graphs: [Graph] = []
+    for (index, (_, sample)) in samples.enumerated() {
+      if Self.isAlone(sample) {
+        var batch = SampleBatch()
+        try batch.add(sample, index: index)
+        graphs.append(batch.graph)
+      } else {
+        try together.add(sample, index: index)
+      }
+    }
+    return graphs + [together.graph]
+  }
+
+  /// Symbols that an operation binds have one name in all of its samples.
+  fileprivate static func isAlone(_ sample: Sample) -> Bool {
+    !sample.op.boundSymbols.isEmpty || !sample.op.bodies.isEmpty
+  }
+}
+
 /// Compiles samples for a target, runs them on a device and compares them with their references.
 package struct SampleSuite {
   private let target: any Target
@@ -43,11 +66,10 @@ package struct SampleSuite {
     var together: [(index: Int, sample: Sample)] = []
     var complaints: [String] = []
     for (index, (_, sample)) in group.samples.enumerated() {
-      // Symbols that an operation binds have one name in all of its samples.
-      if sample.op.boundSymbols.isEmpty, sample.op.bodies.isEmpty {
-        together.append((index, sample))
-      } else {
+      if SampleGroup.isAlone(sample) {
         complaints += check([(index, sample)], form)
+      } else {
+        together.append((index, sample))
       }
     }
     return complaints + check(together, form)

@@ -15,7 +15,7 @@ import Testing
     }
     func result(_ image: any DeviceImage) throws -> Int32 {
       var value: Int32 = 0
-      let function = try image.function(named: "f")
+      let function = try image.function(KernelFunction(image: 0, symbol: "f"))
       let stream = try device.makeStream()
       try withUnsafeMutablePointer(to: &value) { pointer in
         var buffers: [UnsafeMutableRawPointer?] = [UnsafeMutableRawPointer(pointer)]
@@ -25,7 +25,8 @@ import Testing
             guard let first = buffers.baseAddress, let arguments = parameters.baseAddress else { return }
             stream.launch(
               DeviceLaunch(
-                function: function, buffers: UnsafePointer(first), bufferCount: 1, parameters: arguments, blocks: 1,
+                function: function, buffers: UnsafePointer(first), bufferCount: 1, parameters: arguments,
+                parameterCount: 1, blocks: 1,
                 scratch: nil, scratchStride: 0))
           }
         }
@@ -49,7 +50,7 @@ import Testing
     }
     #expect(error?.problems[0].code == "APUS-D-0002")
     let image = try device.load(try Self.image.get())
-    let missing = #expect(throws: DeviceError.self) { try image.function(named: "absent") }
+    let missing = #expect(throws: DeviceError.self) { try image.function(KernelFunction(image: 0, symbol: "absent")) }
     #expect(missing?.problems[0].code == "APUS-D-0003")
     #expect(throws: DeviceError.self) { try device.allocate(byteCount: -1) }
     #expect(throws: DeviceError.self) { try device.allocate(byteCount: 1 << 62) }

@@ -20,8 +20,11 @@ import Testing
     "ApusImport": compiler,
     "ApusCompiler": compiler.union(runtime),
     "ApusCPUTarget": compiler.union(runtime).union(["ApusCompiler"]),
+    "ApusCUDATarget": compiler.union(runtime).union(["ApusCompiler", "CApusCUDA"]),
     "Apus": compiler.union(runtime)
-      .union(["ApusImport", "ApusCompiler", "ApusCPUTarget", "ApusCPUDevice", "CZlib"]),
+      .union([
+        "ApusImport", "ApusCompiler", "ApusCPUTarget", "ApusCPUDevice", "ApusCUDATarget", "ApusCUDADevice", "CZlib",
+      ]),
   ]
 
   /// Modules that may depend on all others.

@@ -17,8 +17,8 @@ private struct WritingTarget: Target {
   var fingerprint: Fingerprint { target.fingerprint }
   var templates: [any KernelTemplate] { target.templates }
   func loops(_ kernel: Kernel) -> KernelCode { target.loops(kernel) }
-  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> KernelImage {
-    KernelImage(target: target.fingerprint.target, bytes: [])
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    [KernelImage(target: target.fingerprint.target, bytes: [])]
   }
 }
 
