@@ -115,7 +115,7 @@ package struct CCompiler: Sendable {
     guard waitFor(pid) else { throw BuildError("APUS-B-0032", "linking the kernels failed: \(Self.head(of: log))") }
     do {
       let file = try MappedFile(path: output)
-      return Array(file.bytes)
+      return withExtendedLifetime(file) { Array(file.bytes) }
     } catch { throw BuildError("APUS-B-0032", "\(error)") }
   }
 

@@ -137,9 +137,10 @@ struct KernelCompiler: Sendable {
     if !found.isEmpty { throw BuildError(problems: found) }
     var cubins: [[UInt8]] = []
     for path in paths {
-      do { cubins.append(Array(try MappedFile(path: path).bytes)) } catch {
-        throw BuildError("APUS-B-0032", "\(error)")
-      }
+      do {
+        let file = try MappedFile(path: path)
+        cubins.append(withExtendedLifetime(file) { Array(file.bytes) })
+      } catch { throw BuildError("APUS-B-0032", "\(error)") }
     }
     return cubins
   }
