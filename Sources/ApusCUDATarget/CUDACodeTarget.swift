@@ -7,11 +7,15 @@ package import ApusPlan
 package struct CUDACodeTarget: Target {
   package let architecture: CUDAArchitecture
   private let jobs: Int
+  private let threads: Int
   package let templates: [any KernelTemplate] = []
 
-  /// - Parameter native: the architecture of this machine's GPU, which the name `native` stands for.
+  /// - Parameters:
+  ///   - native: the architecture of this machine's GPU, which the name `native` stands for.
+  ///   - threads: how many give every part of a GPU something to do.
   /// - Throws: ``BuildError`` when the name is unknown.
-  package init(name: String, native: String?, jobs: Int) throws(BuildError) {
+  package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15) throws(BuildError) {
+    self.threads = threads
     architecture = try CUDAArchitecture(name: name, native: native)
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
@@ -22,7 +26,7 @@ package struct CUDACodeTarget: Target {
   package let hostIsElsewhere = true
 
   package func loops(_ kernel: Kernel) -> KernelCode {
-    let emitted = CUDALoopEmitter(kernel).function()
+    let emitted = CUDALoopEmitter(kernel, threads: threads).function()
     return KernelCode(
       source: CUDAText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
       threads: emitted.threads)

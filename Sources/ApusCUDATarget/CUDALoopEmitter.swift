@@ -30,6 +30,7 @@ final class CUDALoopEmitter {
   private let kernel: Kernel
   private let arena: ExprArena
   private let scalars: ScalarEmitter
+  private let strips: Strips
   /// The type of indices.
   private let index: String
   private let reductions: [ReductionNode]
@@ -38,7 +39,8 @@ final class CUDALoopEmitter {
   /// Scopes in which all threads of a group compute the same.
   private var uniform: [Scope] = []
 
-  init(_ kernel: Kernel) {
+  /// - Parameter threads: how many give every part of a GPU something to do.
+  init(_ kernel: Kernel, threads: Int) {
     self.kernel = kernel
     arena = kernel.arena
     scalars = ScalarEmitter(kernel)
@@ -46,6 +48,7 @@ final class CUDALoopEmitter {
     let isNarrow = IndexWidth.isNarrow(kernel)
     index = isNarrow ? "i32" : "i64"
     scalars.hasNarrowIndices = isNarrow
+    strips = Strips(scalars, index: index, enough: threads)
     scalars.printReduction = { [unowned self] node, scope in
       uniform.contains { $0 === scope } ? printTogether(node, scope) : printAlone(node, scope)
     }
@@ -150,24 +153,39 @@ final class CUDALoopEmitter {
 
   private func elements(_ root: Scope, _ spread: [LoopVariable]) -> (String, blocks: Dim, threads: Int) {
     let inside = kernel.variables.filter { !spread.contains($0) }
-    let thread = Scope(parent: root, adding: spread.map(\.name))
-    var scopes = [thread]
-    for variable in inside { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
-    scalars.emitStores(scopes[scopes.count - 1])
-    var loops = ""
-    for (variable, own) in zip(inside, scopes.dropFirst()).reversed() {
-      loops = scalars.loop(variable, scalars.text(variable.extent, root), type: index, own.text + loops)
-    }
     let total = Dim.product(spread.map(\.extent))
+    var width = 1
+    if inside.isEmpty, reductions.isEmpty, let last = spread.last {
+      width = strips.width(
+        last, values: kernel.stores.map(\.value), stores: kernel.stores, count: total.estimate)
+    }
+    let own: String
+    if width > 1, let last = spread.last {
+      let thread = Scope(parent: root, adding: spread.dropLast().map(\.name))
+      let strip = strips.open(last, width: width, in: thread)
+      scalars.emitStores(strip.inside)
+      own = thread.text + strips.text(strip)
+    } else {
+      let thread = Scope(parent: root, adding: spread.map(\.name))
+      var scopes = [thread]
+      for variable in inside { scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name])) }
+      scalars.emitStores(scopes[scopes.count - 1])
+      var loops = ""
+      for (variable, own) in zip(inside, scopes.dropFirst()).reversed() {
+        loops = scalars.loop(variable, scalars.text(variable.extent, root), type: index, own.text + loops)
+      }
+      own = thread.text + loops
+    }
+    let each = Self.threads * width
     let body = """
         const \(index) count = \(scalars.text(total, root));
-        for (\(index) o = (\(index))block * \(Self.threads) + (\(index))threadIdx.x; o < count; \
-      o += (\(index))blockCount * \(Self.threads)) {
+        for (\(index) o = (\(index))block * \(each) + (\(index))threadIdx.x * \(width); o < count; \
+      o += (\(index))blockCount * \(each)) {
           \(index) rest = o;
-      \(scalars.decode("rest", spread, root, type: index))\(thread.text)\(loops)  }
+      \(scalars.decode("rest", spread, root, type: index))\(own)  }
 
       """
-    return (body, Self.blocks(total, each: Self.threads), Self.threads)
+    return (body, Self.blocks(total, each: each), Self.threads)
   }
 
   private static func blocks(_ units: Dim, each: Int) -> Dim {
@@ -182,21 +200,9 @@ final class CUDALoopEmitter {
     let each = threads / width
     let rest = kernel.variables.filter { !owned.contains($0) }
     let row = Scope(parent: root, adding: owned.map(\.name))
-    let inner = Scope(parent: row, adding: rest.map(\.name))
     uniform = [root, row]
-    scalars.emitStores(inner)
+    let elements = rowElements(row, rest, root)
     let count = Dim.product(owned.map(\.extent))
-    let elements: String
-    if rest.isEmpty {
-      elements = "    if (isOwn && lane == 0) {\n\(inner.text)    }\n"
-    } else {
-      elements = """
-            if (isOwn) for (\(index) l = lane; l < \(scalars.text(Dim.product(rest.map(\.extent)), root)); l += \(width)) {
-            \(index) rest = l;
-        \(scalars.decode("rest", rest, root, type: index))\(inner.text)    }
-
-        """
-    }
     let declarations = """
         const i32 lane = (i32)threadIdx.x % \(width), group = (i32)threadIdx.x / \(width);
         (void)lane; (void)group;
@@ -215,20 +221,50 @@ final class CUDALoopEmitter {
     return (body, Self.blocks(count, each: each), threads)
   }
 
+  /// What is stored for a row, by the threads of its group.
+  private func rowElements(_ row: Scope, _ rest: [LoopVariable], _ root: Scope) -> String {
+    guard let last = rest.last else {
+      let inner = Scope(parent: row, adding: [])
+      scalars.emitStores(inner)
+      return "    if (isOwn && lane == 0) {\n\(inner.text)    }\n"
+    }
+    let count = Dim.product(rest.map(\.extent))
+    let values = kernel.stores.map(\.value)
+    let strip = strips.width(last, values: values, stores: kernel.stores, count: nil)
+    let own: String
+    if strip > 1 {
+      let around = Scope(parent: row, adding: rest.dropLast().map(\.name))
+      let open = strips.open(last, width: strip, in: around)
+      scalars.emitStores(open.inside)
+      own = around.text + strips.text(open)
+    } else {
+      let inner = Scope(parent: row, adding: rest.map(\.name))
+      scalars.emitStores(inner)
+      own = inner.text
+    }
+    return """
+          if (isOwn) for (\(index) l = lane * \(strip); l < \(scalars.text(count, root)); l += \(width * strip)) {
+          \(index) rest = l;
+      \(scalars.decode("rest", rest, root, type: index))\(own)    }
+
+      """
+  }
+
   // MARK: Reductions
 
   /// A reduction by one thread.
   private func printAlone(_ node: ReductionNode, _ scope: Scope) -> String {
     let name = scalars.makeName()
-    let (loops, type) = steps(node, scope, name) { scopes, inner in
-      var loops = inner
-      for (variable, around) in zip(node.variables, scopes).reversed() {
-        loops = self.scalars.loop(variable, self.scalars.text(variable.extent, around), type: self.index, loops)
-        if around !== scope { loops = around.text + loops }
-      }
-      return loops
+    var scopes = [scope]
+    for variable in node.variables {
+      scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name]))
     }
-    scope.text += declaration(node, name, type) + "    {\n\(loops)    }\n"
+    var loops = step(node, scopes[scopes.count - 1], name)
+    for (variable, around) in zip(node.variables, scopes).reversed() {
+      loops = scalars.loop(variable, scalars.text(variable.extent, around), type: index, loops)
+      if around !== scope { loops = around.text + loops }
+    }
+    scope.text += declaration(node, name) + "    {\n\(loops)    }\n"
     scope.name(node.expr, name)
     return name
   }
@@ -237,51 +273,51 @@ final class CUDALoopEmitter {
   private func printTogether(_ node: ReductionNode, _ scope: Scope) -> String {
     if width == 1 { return printAlone(node, scope) }
     let name = scalars.makeName()
-    let (loops, type) = steps(node, scope, name, flattened: true) { scopes, inner in
-      let count = self.scalars.text(Dim.product(node.variables.map(\.extent)), scope)
-      return """
-            for (\(self.index) r\(name) = lane; r\(name) < \(count); r\(name) += \(self.width)) {
-              \(self.index) s\(name) = r\(name);
-        \(self.scalars.decode("s\(name)", node.variables, scope, type: self.index))\(inner)    }
-
-        """
+    var strip = 1
+    if let last = node.variables.last, !Self.isSearch(node.reduction) {
+      strip = strips.width(last, values: [node.body], count: nil)
     }
-    scope.text += declaration(node, name, type) + "    {\n\(loops)    }\n" + combination(node, name, type)
+    let own: String
+    if strip > 1, let last = node.variables.last {
+      let around = Scope(parent: scope, adding: node.variables.dropLast().map(\.name))
+      let open = strips.open(last, width: strip, in: around)
+      _ = step(node, open.inside, name)
+      own = around.text + strips.text(open)
+    } else {
+      own = step(node, Scope(parent: scope, adding: node.variables.map(\.name)), name)
+    }
+    let count = scalars.text(Dim.product(node.variables.map(\.extent)), scope)
+    let loops = """
+          for (\(index) r\(name) = lane * \(strip); r\(name) < \(count); r\(name) += \(width * strip)) {
+            \(index) s\(name) = r\(name);
+      \(scalars.decode("s\(name)", node.variables, scope, type: index))\(own)    }
+
+      """
+    scope.text += declaration(node, name) + "    {\n\(loops)    }\n" + combination(node, name)
     scope.name(node.expr, name)
     return name
   }
 
   private static func isSearch(_ reduction: Reduction) -> Bool { reduction == .argmin || reduction == .argmax }
 
-  private func declaration(_ node: ReductionNode, _ name: String, _ type: String) -> String {
-    let start = CDialect.identity(node.reduction, arena.type(node.body))
+  private func declaration(_ node: ReductionNode, _ name: String) -> String {
+    let dtype = arena.type(node.body)
+    let (type, start) = (CDialect.scalar(dtype), CDialect.identity(node.reduction, dtype))
     if Self.isSearch(node.reduction) { return "    \(type) \(name)v = \(start);\n    i64 \(name) = -1;\n" }
     return "    \(type) \(name) = \(start);\n"
   }
 
-  /// The loops of a reduction into `name`, put around its innermost statements by `nest`.
-  private func steps(
-    _ node: ReductionNode, _ scope: Scope, _ name: String, flattened: Bool = false,
-    _ nest: ([Scope], String) -> String
-  ) -> (text: String, type: String) {
+  /// The statements that take one element into a reduction, which are put into its scope.
+  private func step(_ node: ReductionNode, _ scope: Scope, _ name: String) -> String {
     let dtype = arena.type(node.body)
-    let type = CDialect.scalar(dtype)
-    var scopes = [scope]
-    if flattened {
-      scopes.append(Scope(parent: scope, adding: node.variables.map(\.name)))
-    } else {
-      for variable in node.variables {
-        scopes.append(Scope(parent: scopes[scopes.count - 1], adding: [variable.name]))
-      }
-    }
-    let inner = scopes[scopes.count - 1]
-    let value = scalars.emit(node.body, inner)
+    let value = scalars.emit(node.body, scope)
     if Self.isSearch(node.reduction) {
-      inner.text += update(node.reduction, "\(name)v", name, value, "(i64)\(scalars.name(node.variables[0]))")
+      scope.text += update(node.reduction, "\(name)v", name, value, "(i64)\(scalars.name(node.variables[0]))")
     } else {
-      inner.text += "    \(name) = (\(type))(\(CDialect.combine(node.reduction, name, value, dtype)));\n"
+      scope.text +=
+        "    \(name) = (\(CDialect.scalar(dtype)))(\(CDialect.combine(node.reduction, name, value, dtype)));\n"
     }
-    return (nest(scopes, inner.text), type)
+    return scope.text
   }
 
   /// Takes over a candidate of a search that is better, or as good and earlier.
@@ -296,8 +332,9 @@ final class CUDALoopEmitter {
   }
 
   /// Brings the threads' parts of a reduction together, in a fixed order.
-  private func combination(_ node: ReductionNode, _ name: String, _ type: String) -> String {
+  private func combination(_ node: ReductionNode, _ name: String) -> String {
     let dtype = arena.type(node.body)
+    let type = CDialect.scalar(dtype)
     let isSearch = Self.isSearch(node.reduction)
     func merge(_ value: String, _ place: String) -> String {
       isSearch

@@ -1,5 +1,6 @@
 package import ApusCore
 package import ApusGraph
+import ApusOps
 package import ApusPlan
 
 /// What a build is asked for beside the model.
@@ -226,8 +227,8 @@ package enum Builder {
       var piece = Plan(name: "piece \(index)", fingerprint: target.fingerprint)
       piece.profile = plan.profile
       try lower(part.graph, into: &piece, &shared, &log, target, options, progress: progress)
-      // Sizes inside a piece may use symbols that none of its inputs shows.
-      let bound = Set(piece.runSymbols.map(\.name))
+      // Sizes inside a piece may use symbols that none of its inputs shows. What stands for any size has no value.
+      let bound = Set((piece.runSymbols + ValueType.anySize.symbols).map(\.name))
       for input in piece.inputs.indices { piece.inputs[input].values = nil }
       piece.shapeSymbols = GraphText.symbols(of: part.graph).filter { !bound.contains($0.name) }
       inner.append(piece)

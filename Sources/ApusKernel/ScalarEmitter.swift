@@ -42,10 +42,12 @@ package final class ScalarEmitter {
   package var printLoad: (_ buffer: Int, _ index: Dim, Scope) -> String?
   /// Whether indices are computed in 32 bits, so that constants need no suffix.
   package var hasNarrowIndices = false
+  /// Prints a store in a way of its own; false for a plain element of a buffer.
+  package var printStore: (Kernel.Store, _ value: String, Scope) -> Bool
   private var parameterIndex: [Dim: Int] = [:]
   private var free: [Expr: Set<String>] = [:]
   private var counter = 0
-  private let bufferText: (Int) -> String
+  package let bufferText: (Int) -> String
 
   package init(_ kernel: Kernel, parameters: [Dim] = [], bufferText: @escaping (Int) -> String = { "b\($0)" }) {
     self.kernel = kernel
@@ -54,6 +56,7 @@ package final class ScalarEmitter {
     self.bufferText = bufferText
     printReduction = { _, _ in preconditionFailure("no reductions are expected") }
     printLoad = { _, _, _ in nil }
+    printStore = { _, _, _ in false }
     for (index, dim) in parameters.enumerated() where parameterIndex[dim] == nil { parameterIndex[dim] = index }
   }
 
@@ -109,6 +112,7 @@ extension ScalarEmitter {
     for store in kernel.stores {
       let dtype = arena.buffers[store.buffer]
       let value = emit(store.value, scope)
+      if printStore(store, value, scope) { continue }
       let index = text(store.index, scope)
       scope.text += "    \(bufferText(store.buffer))[\(index)] = \(CDialect.stored(value, dtype));\n"
     }

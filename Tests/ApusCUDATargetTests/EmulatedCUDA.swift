@@ -11,8 +11,9 @@ struct EmulatedCUDA: Target {
   private let cuda: CUDACodeTarget
   private let cpu: Fingerprint
 
-  init() throws {
-    cuda = try CUDACodeTarget(name: "sm_80", native: nil, jobs: 1)
+  /// - Parameter threads: how many the kernels take a GPU to have; none makes strips as wide as they can be.
+  init(threads: Int) throws {
+    cuda = try CUDACodeTarget(name: "sm_80", native: nil, jobs: 1, threads: threads)
     cpu = Fingerprint(backend: "cpu", target: CPUFeatures().level, features: [])
   }
 

@@ -7,10 +7,14 @@ import Testing
 @Suite(.serialized) struct EmulatedSampleTests {
   static let device = RemoteDevice(CPUDevice())
 
-  @Test(arguments: SampleGroup.all, [GraphRunner.Form.raw, .optimised])
-  func emulatedSamplesAgreeWithTheReference(_ group: SampleGroup, _ form: GraphRunner.Form) throws {
-    let suite = SampleSuite(target: try EmulatedCUDA(), device: Self.device)
-    #expect(suite.complaints(group, form) == [])
+  @Test(arguments: SampleGroup.all) func emulatedSamplesAgreeWithTheReference(_ group: SampleGroup) throws {
+    let suite = SampleSuite(target: try EmulatedCUDA(threads: 1 << 15), device: Self.device)
+    #expect(suite.complaints(group, .optimised) == [])
+  }
+
+  @Test(arguments: SampleGroup.all) func elementsOfStripsAgreeWithTheReference(_ group: SampleGroup) throws {
+    let suite = SampleSuite(target: try EmulatedCUDA(threads: 0), device: Self.device)
+    #expect(suite.complaints(group, .optimised) == [])
   }
 }
 
