@@ -62,7 +62,8 @@ let package = Package(
     module(
       "ApusCUDATarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "CApusCUDA"],
-      resources: kernelTexts(["prelude", "ptx", "math"], kind: "cuh")),
+      resources: kernelTexts(
+        ["prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv"], kind: "cuh")),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(

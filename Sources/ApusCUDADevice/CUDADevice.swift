@@ -54,7 +54,29 @@ public final class CUDADevice: Device {
 
   public func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try CUDAImage(image, context) }
 
-  public func makeStream() throws(DeviceError) -> any DeviceStream { try CUDAStream(context) }
+  public func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError) {
+    let rank = map.map.sizes.count
+    let type: Int
+    switch map.map.dtype {
+    case .f16: type = APUS_CUDA_MAP_F16
+    case .bf16: type = APUS_CUDA_MAP_BF16
+    case .f32: type = APUS_CUDA_MAP_F32
+    default:
+      throw DeviceError("APUS-D-0015", "tiles of \(map.map.dtype) are not copied by the copy engine", place: name)
+    }
+    let sizes = (0..<rank).map { UInt64(clamping: map.numbers[$0]) }
+    let strides = (rank..<2 * rank - 1).map { UInt64(clamping: map.numbers[$0]) }
+    let box = map.map.box.map { UInt32($0) }
+    let steps = [UInt32](repeating: 1, count: rank)
+    let result = apus_cuda_tensor_map(
+      target, Int32(type), UInt32(rank), map.address, sizes, strides, box, steps, 0,
+      Int32(APUS_CUDA_MAP_SWIZZLE_128), Int32(APUS_CUDA_MAP_PROMOTE_256), 0)
+    try CUDADriver.check(result, "describing a tensor of sizes \(sizes), strides \(strides) in boxes of \(box)")
+  }
+
+  public func makeStream() throws(DeviceError) -> any DeviceStream {
+    try CUDAStream(context, overlaps: processor.major >= 9)
+  }
 }
 
 /// The primary context of a GPU, kept as long as something uses it.

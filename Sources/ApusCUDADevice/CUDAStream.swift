@@ -10,8 +10,12 @@ final class CUDAStream: DeviceStream {
   private let stream: apus_cuda_stream
   private var failure: DeviceError?
 
-  init(_ context: CUDAContext, priority: Int = 0) throws(DeviceError) {
+  /// Whether kernels start before those in front have ended: each waits by itself for what it needs.
+  private let overlaps: Bool
+
+  init(_ context: CUDAContext, priority: Int = 0, overlaps: Bool = false) throws(DeviceError) {
     self.context = context
+    self.overlaps = overlaps
     context.enter()
     var stream: apus_cuda_stream?
     try CUDADriver.check(
@@ -36,7 +40,7 @@ final class CUDAStream: DeviceStream {
     let result = apus_cuda_launch(
       apus_cuda_function(launch.function.handle), UInt32(clamping: launch.blocks), UInt32(launch.function.threads),
       UInt32(launch.function.sharedByteCount), stream, launch.buffers,
-      launch.parameterCount == 0 ? nil : UnsafeRawPointer(launch.parameters), 0)
+      launch.parameterCount == 0 ? nil : UnsafeRawPointer(launch.parameters), launch.maps, overlaps ? 1 : 0)
     note(result, "launching \(launch.blocks) blocks of \(launch.function.threads) threads")
   }
 

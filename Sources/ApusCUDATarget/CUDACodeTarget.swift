@@ -8,7 +8,7 @@ package struct CUDACodeTarget: Target {
   package let architecture: CUDAArchitecture
   private let jobs: Int
   private let threads: Int
-  package let templates: [any KernelTemplate] = []
+  package let templates: [any KernelTemplate]
 
   /// - Parameters:
   ///   - native: the architecture of this machine's GPU, which the name `native` stands for.
@@ -17,6 +17,7 @@ package struct CUDACodeTarget: Target {
   package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15) throws(BuildError) {
     self.threads = threads
     architecture = try CUDAArchitecture(name: name, native: native)
+    templates = [MatmulTemplate(architecture: architecture)]
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
   }
@@ -50,6 +51,13 @@ package enum CUDAText {
 
   /// The part of the prelude that is instructions of GPUs.
   package static let ptx = text(PackageResources.ptx_cuh)
+
+  static let gemm = text(PackageResources.gemm_cuh)
+  static let gemmSIMT = text(PackageResources.gemm_simt_cuh)
+  static let gemmMMA = text(PackageResources.gemm_mma_cuh)
+  static let wgmma = text(PackageResources.wgmma_cuh)
+  static let gemmWGMMA = text(PackageResources.gemm_wgmma_cuh)
+  static let gemv = text(PackageResources.gemv_cuh)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }
 }

@@ -83,7 +83,7 @@ final class CUDALoopEmitter {
       extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
           const __grid_constant__ apus_buffers<\(buffers)> B\(parameter)) {
         __shared__ __align__(16) u8 shared[\(sharedByteCount)];
-        apus_launch_next();
+        apus_start_next();
         apus_wait_prior();
         KERNEL_NAME_body(B.b, \(parameters == 0 ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
       }

@@ -41,8 +41,12 @@ final class Strips {
   private let enough: Int
   private var strips: [ObjectIdentifier: Strip] = [:]
 
-  init(_ scalars: ScalarEmitter, index: String, enough: Int) {
+  /// A buffer whose elements are in an array by their place in the strip, and no memory.
+  private let tile: (buffer: Int, array: String)?
+
+  init(_ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String)? = nil) {
     self.scalars = scalars
+    self.tile = tile
     self.enough = enough
     self.index = index
     scalars.printLoad = { [unowned self] buffer, index, scope in load(buffer, index, scope) }
@@ -111,7 +115,9 @@ final class Strips {
   // MARK: Accesses
 
   private func load(_ buffer: Int, _ index: Dim, _ scope: Scope) -> String? {
-    guard let strip = strips[ObjectIdentifier(scope)], isWhole(index, strip.variable, strip.width) else { return nil }
+    guard let strip = strips[ObjectIdentifier(scope)] else { return nil }
+    if let tile, tile.buffer == buffer { return "\(tile.array)[\(strip.element)]" }
+    guard isWhole(index, strip.variable, strip.width) else { return nil }
     let dtype = scalars.arena.buffers[buffer]
     let access = Access(buffer: buffer, index: index)
     let name: String
@@ -133,11 +139,13 @@ final class Strips {
     }
     let dtype = scalars.arena.buffers[store.buffer]
     let name = scalars.makeName()
-    let type = "apus_vec<\(CDialect.storage(dtype)), \(strip.width)>"
     let address = "\(scalars.bufferText(store.buffer)) + \(scalars.text(store.index, strip.around))"
-    strip.around.text += "    \(type) \(name);\n"
-    scope.text += "    \(name).e[\(strip.element)] = \(CDialect.stored(value, dtype));\n"
-    strip.after += "    *(\(type) *)(\(address)) = \(name);\n"
+    // 16-bit floats are made two at a time.
+    let isHalf = dtype == .f16 || dtype == .bf16
+    let type = isHalf ? "float" : "alignas(16) \(CDialect.storage(dtype))"
+    strip.around.text += "    \(type) \(name)[\(strip.width)];\n"
+    scope.text += "    \(name)[\(strip.element)] = \(isHalf ? value : CDialect.stored(value, dtype));\n"
+    strip.after += "    apus_store\(isHalf ? "_\(dtype)" : "")(\(address), \(name));\n"
     return true
   }
 }

@@ -143,7 +143,7 @@ package struct StepBuilder {
     let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
     let launch = Launch(
       function: shared.function(code), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
-      scratchBytes: code.scratchBytes)
+      scratchBytes: code.scratchBytes, maps: code.maps)
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
   }
 

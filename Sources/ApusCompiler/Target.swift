@@ -13,10 +13,13 @@ package struct KernelCode: Sendable {
   /// Threads of a block, and bytes that they share, where a block is more than a unit of work for one thread.
   package var threads: Int
   package var sharedByteCount: Int
+  package var maps: [TensorMap]
 
   package init(
-    source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0, threads: Int = 1, sharedByteCount: Int = 0
+    source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0, threads: Int = 1, sharedByteCount: Int = 0,
+    maps: [TensorMap] = []
   ) {
+    self.maps = maps
     self.source = source
     self.parameters = parameters
     self.blocks = blocks

@@ -324,6 +324,16 @@ private struct PlanValidator {
     for dim in launch.parameters { check(dim, place) }
     check(launch.blocks, place)
     check(launch.scratchBytes, place)
+    for map in launch.maps {
+      for dim in map.sizes + map.strides { check(dim, place) }
+      if !launch.buffers.indices.contains(map.buffer) || !(1...5).contains(map.sizes.count)
+        || map.strides.count != map.sizes.count - 1 || map.box.count != map.sizes.count
+        || !map.box.allSatisfy({ (1...256).contains($0) })
+      {
+        report(
+          place, "a map of buffer \(map.buffer) of \(launch.buffers.count) has \(map.sizes.count) axes, box \(map.box)")
+      }
+    }
   }
 
   private mutating func checkCopy(_ from: Int, _ to: Int, _ place: String) {

@@ -165,13 +165,41 @@ public struct Launch: Sendable {
   public var blocks: Dim
   /// Scratch bytes that each thread working on the launch needs.
   public var scratchBytes: Dim
+  /// Tensors that the kernel has copied tile by tile, where the device has an engine for that.
+  public var maps: [TensorMap]
 
-  public init(function: Int, buffers: [Int], parameters: [Dim], blocks: Dim, scratchBytes: Dim) {
+  public init(
+    function: Int, buffers: [Int], parameters: [Dim], blocks: Dim, scratchBytes: Dim, maps: [TensorMap] = []
+  ) {
     self.function = function
     self.buffers = buffers
     self.parameters = parameters
     self.blocks = blocks
     self.scratchBytes = scratchBytes
+    self.maps = maps
+  }
+}
+
+/// A buffer of a launch as a tensor that is copied in boxes to the memory that a block's threads share. Elements of a box
+/// lie there in rows of at most 128 bytes, whose 16-byte parts are exchanged so that columns meet all banks; what lies
+/// outside of the tensor arrives as zeros.
+public struct TensorMap: Sendable, Hashable {
+  /// Position among the launch's buffers.
+  public var buffer: Int
+  public var dtype: DType
+  /// Innermost first; one to five.
+  public var sizes: [Dim]
+  /// Bytes between neighbours along each axis but the innermost, multiples of 16.
+  public var strides: [Dim]
+  /// Elements of a box along each axis, 256 at most.
+  public var box: [Int]
+
+  public init(buffer: Int, dtype: DType, sizes: [Dim], strides: [Dim], box: [Int]) {
+    self.buffer = buffer
+    self.dtype = dtype
+    self.sizes = sizes
+    self.strides = strides
+    self.box = box
   }
 }
 

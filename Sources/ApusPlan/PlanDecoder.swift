@@ -181,13 +181,25 @@ struct PlanDecoder {
     if depth > 16 { throw reader.malformed("a type is nested too deep") }
     switch try reader.tag() {
     case 0:
-      let name = try reader.text()
-      guard let dtype = DType(rawValue: name) else { throw reader.malformed("unknown element type '\(name)'") }
+      let dtype = try dtype()
       return .tensor(TensorType(dtype, try list(4) { decoder throws(EngineFileError) in try decoder.dim() }))
     case 1: return .sequence(try type(depth: depth + 1))
     case 2: return .optional(try type(depth: depth + 1))
     case let other: throw reader.malformed("unknown kind of type \(other)")
     }
+  }
+
+  private mutating func dtype() throws(EngineFileError) -> DType {
+    let name = try reader.text()
+    guard let dtype = DType(rawValue: name) else { throw reader.malformed("unknown element type '\(name)'") }
+    return dtype
+  }
+
+  private mutating func map() throws(EngineFileError) -> TensorMap {
+    TensorMap(
+      buffer: try slotIndex(), dtype: try dtype(),
+      sizes: try list(4) { decoder throws(EngineFileError) in try decoder.dim() },
+      strides: try list(4) { decoder throws(EngineFileError) in try decoder.dim() }, box: try slotIndices())
   }
 
   private mutating func binding() throws(EngineFileError) -> Binding {
@@ -244,7 +256,7 @@ struct PlanDecoder {
         Launch(
           function: try slotIndex(), buffers: try slotIndices(),
           parameters: try list(4) { decoder throws(EngineFileError) in try decoder.dim() }, blocks: try dim(),
-          scratchBytes: try dim()))
+          scratchBytes: try dim(), maps: try list(20) { decoder throws(EngineFileError) in try decoder.map() }))
     case 1: return .copy(from: try slotIndex(), to: try slotIndex())
     case 2:
       return .host(

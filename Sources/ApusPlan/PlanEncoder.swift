@@ -210,6 +210,13 @@ struct PlanEncoder {
       list(launch.parameters) { $0.write($1) }
       write(launch.blocks)
       write(launch.scratchBytes)
+      list(launch.maps) { encoder, map in
+        encoder.body.append(count: map.buffer)
+        encoder.body.append(map.dtype.rawValue)
+        encoder.list(map.sizes) { $0.write($1) }
+        encoder.list(map.strides) { $0.write($1) }
+        encoder.slots(map.box)
+      }
     case .copy(let from, let to):
       body.append(UInt8(1))
       body.append(count: from)

@@ -14,6 +14,8 @@ final class BoundPlan {
   /// Addresses of all launches' buffers.
   let buffers: UnsafeMutablePointer<UnsafeMutableRawPointer?>
   let parameters: UnsafeMutablePointer<Int64>
+  /// Encoded maps of all launches.
+  let maps: UnsafeMutableRawPointer
   /// Blocks and scratch bytes by launch.
   let blocks: UnsafeMutablePointer<Int>
   let scratch: UnsafeMutablePointer<Int>
@@ -45,6 +47,7 @@ final class BoundPlan {
     buffers.initialize(repeating: nil, count: program.launchSlots.count)
     parameters = .allocate(capacity: max(program.launchParameters.count, 1))
     parameters.initialize(repeating: 0, count: program.launchParameters.count)
+    maps = .allocate(byteCount: max(program.maps.count, 1) * DeviceTensorMap.byteCount, alignment: 64)
     blocks = .allocate(capacity: max(program.launches.count, 1))
     blocks.initialize(repeating: 0, count: program.launches.count)
     scratch = .allocate(capacity: max(program.launches.count, 1))
@@ -115,6 +118,7 @@ final class BoundPlan {
     addresses.deallocate()
     buffers.deallocate()
     parameters.deallocate()
+    maps.deallocate()
     blocks.deallocate()
     scratch.deallocate()
   }
@@ -171,6 +175,21 @@ final class BoundPlan {
       if offset < 0 || saturatingAdd(offset, byteCounts[index]) > byteCounts[viewed] {
         throw RunError.outsideView(program, slot: index, offset: offset, byteCounts[index], of: byteCounts[viewed])
       }
+    }
+  }
+
+  /// Encodes a launch's maps for the addresses in force.
+  func encodeMaps(_ launch: LaunchRecord, _ program: Program, _ device: any Device) throws(DeviceError) {
+    // A launch of nothing may be about tensors of nothing, which cannot be described.
+    if values[launch.blocks] == 0 { return }
+    for index in launch.firstMap..<launch.firstMap + launch.mapCount {
+      let record = program.maps[index]
+      let numbers = UnsafeMutablePointer<Int64>.allocate(capacity: max(record.nodes.count, 1))
+      defer { numbers.deallocate() }
+      for (position, node) in record.nodes.enumerated() { numbers[position] = Int64(values[node]) }
+      let map = DeviceTensorMap(
+        address: buffers[launch.firstBuffer + record.map.buffer], map: record.map, numbers: UnsafePointer(numbers))
+      try device.encode(map, to: maps + index * DeviceTensorMap.byteCount)
     }
   }
 

@@ -36,8 +36,29 @@ public protocol Device: AnyObject, Sendable {
   /// - Throws: ``DeviceError`` `APUS-D-0002` with the loader's reason.
   func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage
 
+  /// Writes the description of a tensor that kernels have copied tile by tile.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0015` when the device cannot copy like that.
+  func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError)
+
   /// Makes a queue of work. Each context has its own.
   func makeStream() throws(DeviceError) -> any DeviceStream
+}
+
+extension Device {
+  public func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError) {
+    throw DeviceError("APUS-D-0015", "\(name) has no engine that copies tiles of tensors")
+  }
+}
+
+/// A ``TensorMap`` with its numbers: sizes, then strides.
+public struct DeviceTensorMap {
+  /// Bytes of an encoded map, which is aligned to 64.
+  public static let byteCount = 128
+
+  public var address: UnsafeMutableRawPointer?
+  public var map: TensorMap
+  public var numbers: UnsafePointer<Int64>
 }
 
 /// Loaded code. Functions stay valid as long as the image lives.
@@ -72,6 +93,8 @@ public struct DeviceLaunch {
   /// Integer arguments.
   public var parameters: UnsafePointer<Int64>
   public var parameterCount: Int
+  /// Encoded maps, one after the other; nil for none.
+  public var maps: UnsafeRawPointer?
   /// Number of virtual blocks.
   public var blocks: Int
   /// Working memory; thread i uses the bytes from `i * scratchStride`.
@@ -80,9 +103,10 @@ public struct DeviceLaunch {
 
   public init(
     function: DeviceFunction, buffers: UnsafePointer<UnsafeMutableRawPointer?>, bufferCount: Int,
-    parameters: UnsafePointer<Int64>, parameterCount: Int, blocks: Int, scratch: UnsafeMutableRawPointer?,
-    scratchStride: Int
+    parameters: UnsafePointer<Int64>, parameterCount: Int, maps: UnsafeRawPointer? = nil, blocks: Int,
+    scratch: UnsafeMutableRawPointer?, scratchStride: Int
   ) {
+    self.maps = maps
     self.function = function
     self.buffers = buffers
     self.bufferCount = bufferCount

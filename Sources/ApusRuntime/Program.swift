@@ -19,6 +19,8 @@ struct Program: Sendable {
   /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
   private(set) var launchSlots: [Int] = []
   private(set) var launchParameters: [Int] = []
+  /// Maps of all launches, with the nodes of their numbers.
+  private(set) var maps: [MapRecord] = []
   /// Runs of neighbouring steps that are launches and copies whose sizes are known before a run: what can be recorded.
   private(set) var segments: [Segment] = []
   /// The segment that begins at a step; −1 for none.
@@ -101,11 +103,19 @@ struct LaunchRecord: Sendable {
   var bufferCount: Int
   var firstParameter: Int
   var parameterCount: Int
+  var firstMap: Int
+  var mapCount: Int
   var blocks: Int
   var scratch: Int
   var scratchBytes: Dim
   var isLate: Bool
   var step: Int
+}
+
+struct MapRecord: Sendable {
+  var map: TensorMap
+  /// Sizes, then strides.
+  var nodes: [Int]
 }
 
 struct HostRecord: Sendable {
@@ -279,15 +289,19 @@ extension Program {
     let blocks = dims.add(launch.blocks)
     let scratch = dims.add(launch.scratchBytes)
     let parameters = launch.parameters.map { dims.add($0) }
+    let records = launch.maps.map { map in MapRecord(map: map, nodes: (map.sizes + map.strides).map { dims.add($0) }) }
     let isLate =
-      launch.buffers.contains { slots[$0].isLate } || (parameters + [blocks, scratch]).contains { dims.isLate[$0] }
+      launch.buffers.contains { slots[$0].isLate }
+      || (parameters + [blocks, scratch] + records.flatMap(\.nodes)).contains { dims.isLate[$0] }
     launches.append(
       LaunchRecord(
         function: launch.function, firstBuffer: launchSlots.count, bufferCount: launch.buffers.count,
-        firstParameter: launchParameters.count, parameterCount: parameters.count, blocks: blocks, scratch: scratch,
+        firstParameter: launchParameters.count, parameterCount: parameters.count, firstMap: maps.count,
+        mapCount: records.count, blocks: blocks, scratch: scratch,
         scratchBytes: launch.scratchBytes, isLate: isLate, step: step))
     launchSlots += launch.buffers
     launchParameters += parameters
+    maps += records
   }
 
   private func boundAxes(_ call: HostCall) -> [[(axis: Int, node: Int)]] {

@@ -106,6 +106,9 @@ extension RunState {
         bound.buffers[position] = try memory(of: program.launchSlots[position]).baseAddress
       }
       try bound.evaluate(index, program)
+      do { try bound.encodeMaps(record, program, engine.device) } catch {
+        throw RunError(device: error).at("step \(record.step)")
+      }
       try workspace.reserveScratch(bound.scratch[index])
     }
     let blocks = bound.blocks[index]
@@ -115,7 +118,8 @@ extension RunState {
       DeviceLaunch(
         function: engine.functions[record.function], buffers: bound.buffers + record.firstBuffer,
         bufferCount: record.bufferCount, parameters: bound.parameters + record.firstParameter,
-        parameterCount: record.parameterCount, blocks: blocks,
+        parameterCount: record.parameterCount,
+        maps: record.mapCount == 0 ? nil : bound.maps + record.firstMap * DeviceTensorMap.byteCount, blocks: blocks,
         scratch: scratchByteCount == 0 ? nil : workspace.scratch,
         scratchStride: WorkspaceNeed.aligned(scratchByteCount)))
   }

@@ -88,7 +88,9 @@ extension RunState {
     try prepareMemory()
     if isElsewhere, level == .model { try prepareMirrors() }
     for output in bindings.outputs.indices { try prepareOutput(output) }
+    let version = bound.version
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
+    if !program.maps.isEmpty, bound.version != version { try encodeMaps() }
     for symbol in program.dims.shapeSymbolCount..<program.dims.symbolCount {
       bound.values[symbol] = DimProgram.unknown
     }
@@ -271,6 +273,14 @@ extension RunState {
     for launch in program.launches where !launch.isLate { resolveBuffers(launch) }
     bound.epoch = workspace.epoch(level)
     bound.version += 1
+  }
+
+  private func encodeMaps() throws(RunError) {
+    for launch in program.launches where !launch.isLate && launch.mapCount > 0 {
+      do { try bound.encodeMaps(launch, program, engine.device) } catch {
+        throw RunError(device: error).at("step \(launch.step)")
+      }
+    }
   }
 
   private func resolve(_ slot: Int) {

@@ -28,13 +28,13 @@ const char *apus_cuda_bind(void *library) {
 
 apus_cuda_result apus_cuda_launch(
     apus_cuda_function function, unsigned blocks, unsigned threads, unsigned shared_bytes, apus_cuda_stream stream,
-    const void *buffers, const void *parameters, int overlaps) {
+    const void *buffers, const void *parameters, const void *maps, int overlaps) {
   struct apus_cuda_launch_attribute overlap = {
       .identifier = APUS_CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION, .value.number = 1};
   const struct apus_cuda_launch_config config = {
       .grid = {blocks, 1, 1}, .block = {threads, 1, 1}, .shared_bytes = shared_bytes, .stream = stream,
       .attributes = &overlap, .attribute_count = overlaps ? 1 : 0};
-  void *arguments[2] = {(void *)buffers, (void *)parameters};
+  void *arguments[3] = {(void *)buffers, (void *)parameters, (void *)maps};
   return apus_cuda_launch_kernel(&config, function, arguments, NULL);
 }
 

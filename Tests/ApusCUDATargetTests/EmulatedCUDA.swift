@@ -18,7 +18,8 @@ struct EmulatedCUDA: Target {
   }
 
   var fingerprint: Fingerprint { cpu }
-  var templates: [any KernelTemplate] { cuda.templates }
+  /// Templates use instructions that are not emulated: loops compute everything.
+  var templates: [any KernelTemplate] { [] }
   var hostIsElsewhere: Bool { true }
 
   func loops(_ kernel: Kernel) -> KernelCode {

@@ -8,4 +8,13 @@ APUS_INLINE u16 apus_f32_bf16(float x) {
   return (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : r);
 }
 APUS_INLINE u32 apus_lane() { return threadIdx.x % 32; }
+template <typename T, int N> APUS_INLINE void apus_store(T *to, const T (&v)[N]) { memcpy(to, v, sizeof v); }
+template <int N> APUS_INLINE void apus_store_f16(u16 *to, const float (&v)[N]) {
+  for (int i = 0; i < N; i++) to[i] = apus_f32_f16(v[i]);
+}
+template <int N> APUS_INLINE void apus_store_bf16(u16 *to, const float (&v)[N]) {
+  for (int i = 0; i < N; i++) to[i] = apus_f32_bf16(v[i]);
+}
+APUS_INLINE void apus_wait_prior() {}
+APUS_INLINE void apus_start_next() {}
 #endif

@@ -10,40 +10,11 @@ struct MatmulTemplate: KernelTemplate {
   let cpu: CPUTarget
   let name = "matmul"
 
-  /// The product as batched matrices.
-  private struct Form {
-    var batches: Dim
-    var rows: Dim
-    var columns: Dim
-    var depth: Dim
-    /// Elements from one batch to the next; 0 shares one matrix.
-    var aStride: Dim
-    var bStride: Dim
-  }
-
-  private static func form(_ a: TensorType, _ b: TensorType) -> Form? {
-    guard a.rank >= 2, b.rank >= 2 else { return nil }
-    let (k, n) = (a.shape[a.rank - 1], b.shape[b.rank - 1])
-    let (aBatch, bBatch) = (Array(a.shape.dropLast(2)), Array(b.shape.dropLast(2)))
-    let m = a.shape[a.rank - 2]
-    if bBatch.allSatisfy({ $0 == 1 }), bBatch.count <= aBatch.count || aBatch.isEmpty {
-      return Form(batches: 1, rows: Dim.product(aBatch) * m, columns: n, depth: k, aStride: 0, bStride: 0)
-    }
-    let batches = Dim.product(bBatch)
-    if aBatch == bBatch {
-      return Form(batches: batches, rows: m, columns: n, depth: k, aStride: m * k, bStride: k * n)
-    }
-    if aBatch.allSatisfy({ $0 == 1 }), aBatch.count <= bBatch.count {
-      return Form(batches: batches, rows: m, columns: n, depth: k, aStride: 0, bStride: k * n)
-    }
-    return nil
-  }
-
   func refusal(_ node: Node, in graph: Graph) -> String? {
     guard node.op.name == "matmul" else { return "it is no matmul" }
     let (a, b) = (graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1]))
     guard a.dtype == .f32, b.dtype == .f32 else { return "the operands are \(a.dtype) and \(b.dtype), not f32" }
-    if Self.form(a, b) == nil {
+    if MatmulForm(a, b) == nil {
       return "the batch dims \(a) and \(b) broadcast in both directions"
     }
     return nil
@@ -55,7 +26,7 @@ struct MatmulTemplate: KernelTemplate {
 
   func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? {
     guard operand == 1, graph[view?.source ?? node.inputs[1]].constant != nil,
-      let form = Self.form(graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1])),
+      let form = MatmulForm(graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1])),
       let n = form.columns.constantValue, let k = form.depth.constantValue,
       let batches = (form.bStride == 0 ? 1 : form.batches).constantValue
     else { return nil }
@@ -68,7 +39,7 @@ struct MatmulTemplate: KernelTemplate {
     let graph = region.graph
     let inputs = region.node.inputs
     guard
-      let form = Self.form(
+      let form = MatmulForm(
         graph.tensorType(inputs[0]), graph.tensorType(inputs[1]))
     else { return }
     let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
@@ -104,7 +75,7 @@ struct MatmulTemplate: KernelTemplate {
 
   /// Packs a right side that is computed at run time.
   private func pack(
-    _ form: Form, _ block: GemmBlock, _ source: Int, _ region: AnchorRegion, _ builder: inout StepBuilder
+    _ form: MatmulForm, _ block: GemmBlock, _ source: Int, _ region: AnchorRegion, _ builder: inout StepBuilder
   ) -> Int {
     let batches = form.bStride == 0 ? 1 : form.batches
     let panels = form.columns.ceilDivided(by: Dim(block.columns))

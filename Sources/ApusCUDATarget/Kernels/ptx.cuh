@@ -43,13 +43,48 @@ APUS_INLINE u32 apus_lane() {
   return r;
 }
 
-// Launched before the kernel in front has ended: what that one writes is there after the wait. No-ops elsewhere.
+// Words to memory by instructions of 4, 8 or 16 bytes, to a multiple of as many. A plain store of a vector under a
+// condition is often taken apart by the compiler, which can cost more than all that comes before it.
+template <int N> APUS_INLINE void apus_store_words(void *to, const u32 (&w)[N]) {
+  static_assert(N == 1 || N == 2 || N % 4 == 0, "words");
+  u64 p = (u64)__cvta_generic_to_global(to);
+  if constexpr (N == 1) asm volatile("st.global.b32 [%0], %1;" ::"l"(p), "r"(w[0]) : "memory");
+  else if constexpr (N == 2) asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(p), "r"(w[0]), "r"(w[1]) : "memory");
+  else
+    APUS_UNROLL for (int i = 0; i < N; i += 4)
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p + i * 4), "r"(w[i]), "r"(w[i + 1]), "r"(w[i + 2]),
+                   "r"(w[i + 3]) : "memory");
+}
+template <typename T, int N> APUS_INLINE void apus_store(T *to, const T (&v)[N]) {
+  if constexpr (sizeof(T) * N % 4 == 0) apus_store_words(to, (const u32(&)[sizeof(T) * N / 4])v);
+  else *(apus_vec<T, N> *)to = *(const apus_vec<T, N> *)v;
+}
+// Floats, as 16-bit ones.
+template <int N> APUS_INLINE void apus_store_f16(u16 *to, const float (&v)[N]) {
+  if constexpr (N == 1) *to = apus_f32_f16(v[0]);
+  else {
+    u32 w[N / 2];
+    APUS_UNROLL for (int i = 0; i < N / 2; i++) w[i] = apus_f32x2_f16x2(v[2 * i], v[2 * i + 1]);
+    apus_store_words(to, w);
+  }
+}
+template <int N> APUS_INLINE void apus_store_bf16(u16 *to, const float (&v)[N]) {
+  if constexpr (N == 1) *to = apus_f32_bf16(v[0]);
+  else {
+    u32 w[N / 2];
+    APUS_UNROLL for (int i = 0; i < N / 2; i++) w[i] = apus_f32x2_bf16x2(v[2 * i], v[2 * i + 1]);
+    apus_store_words(to, w);
+  }
+}
+
+// Waits for the kernels that this one may overlap: what they wrote is there afterwards.
 APUS_INLINE void apus_wait_prior() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-APUS_INLINE void apus_launch_next() {
+// Lets the next kernel start as soon as there is room for it.
+APUS_INLINE void apus_start_next() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif

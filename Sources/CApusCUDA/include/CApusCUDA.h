@@ -104,6 +104,10 @@ enum {
   X(launch_kernel, cuLaunchKernelEx,                                                                                   \
     (const struct apus_cuda_launch_config *config, apus_cuda_function function, void **parameters, void **extra),      \
     (config, function, parameters, extra))                                                                             \
+  X(tensor_map, cuTensorMapEncodeTiled,                                                                                \
+    (void *map, int type, unsigned rank, void *address, const uint64_t *sizes, const uint64_t *strides,                \
+     const unsigned *box, const unsigned *element_strides, int interleave, int swizzle, int promotion, int fill),      \
+    (map, type, rank, address, sizes, strides, box, element_strides, interleave, swizzle, promotion, fill))            \
   X(stream_create, cuStreamCreateWithPriority, (apus_cuda_stream * stream, unsigned flags, int priority),              \
     (stream, flags, priority))                                                                                         \
   X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
@@ -125,6 +129,17 @@ enum {
     (exec, graph, info))                                                                                               \
   X(graph_destroy, cuGraphDestroy, (apus_cuda_graph graph), (graph))                                                   \
   X(graph_exec_destroy, cuGraphExecDestroy, (apus_cuda_graph_exec exec), (exec))
+
+/// Values of CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion.
+enum {
+  APUS_CUDA_MAP_U8 = 0,
+  APUS_CUDA_MAP_U16 = 1,
+  APUS_CUDA_MAP_F16 = 6,
+  APUS_CUDA_MAP_F32 = 7,
+  APUS_CUDA_MAP_BF16 = 9,
+  APUS_CUDA_MAP_SWIZZLE_128 = 3,
+  APUS_CUDA_MAP_PROMOTE_256 = 3,
+};
 
 /// CUlaunchAttribute: the identifier, then a value in 64 bytes from byte 8.
 struct apus_cuda_launch_attribute {
@@ -155,12 +170,13 @@ APUS_CUDA_FUNCTIONS(APUS_CUDA_DECLARE)
 /// Returns NULL, or the name of the first function that the library lacks.
 const char *apus_cuda_bind(void *library);
 
-/// Launches a kernel whose arguments are a table of addresses and, unless `parameters` is NULL, one of integers.
+/// Launches a kernel whose arguments are a table of addresses and, unless they are NULL, one of integers and one of maps;
+/// there are no maps without integers.
 ///
 /// With `overlaps`, blocks may start before the kernel in front has ended; the kernel waits by itself.
 apus_cuda_result apus_cuda_launch(
     apus_cuda_function function, unsigned blocks, unsigned threads, unsigned shared_bytes, apus_cuda_stream stream,
-    const void *buffers, const void *parameters, int overlaps);
+    const void *buffers, const void *parameters, const void *maps, int overlaps);
 
 // NVRTC
 

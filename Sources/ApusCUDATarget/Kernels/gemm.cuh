@@ -1,0 +1,114 @@
+// What the matrix-product texts share. Needs prelude.cuh; the EPILOGUE comes before.
+// Macros: EPILOGUE, EPILOGUE_W; GEMM_ACC (float, or double for products of f64); GEMM_PARTIAL (1: sums go to `partial`,
+// and apus_gemm_reduce adds them up and calls the epilogue); GEMM_GROUP (rows of tiles that share B in L2).
+#ifndef APUS_GEMM
+#define APUS_GEMM
+
+#ifndef GEMM_ACC
+#define GEMM_ACC float
+#endif
+#ifndef GEMM_PARTIAL
+#define GEMM_PARTIAL 0
+#endif
+#ifndef GEMM_GROUP
+#define GEMM_GROUP 8
+#endif
+
+// out[batch][m][n] = sum over k of A[batch][m][k] * B[batch][k][n]. Strides count elements; a batch stride may be zero.
+// `split` parts of K are summed apart where GEMM_PARTIAL is 1: partial[split][batch][m][n].
+struct apus_gemm_args {
+  const void *a, *b;
+  GEMM_ACC *partial;
+  i64 batch, m, n, k, a_row, a_batch, b_row, b_batch, split;
+};
+
+struct apus_gemm_tile { u32 batch, split, m, n; };
+
+// Tile `index` of tiles_m x tiles_n x split x batch, in an order where neighbours share rows of A and columns of B.
+// Their number fits 32 bits, since a result of so many tiles fits no device.
+APUS_INLINE apus_gemm_tile apus_gemm_place(u32 index, u32 tiles_m, u32 tiles_n, u32 split) {
+  apus_gemm_tile t;
+  u32 plane = tiles_m * tiles_n, outer = index / plane, inner = index - outer * plane;
+  t.batch = outer / split;
+  t.split = outer - t.batch * split;
+  u32 band = GEMM_GROUP * tiles_n, first = inner / band * GEMM_GROUP, rest = inner % band;
+  u32 height = APUS_MIN(tiles_m - first, (u32)GEMM_GROUP);
+  t.n = rest / height;
+  t.m = first + (rest - t.n * height);
+  return t;
+}
+
+template <int W>
+APUS_INLINE void apus_gemm_out(const apus_gemm_args &g, const apus_ctx &c, i64 batch, i64 split, i64 row, i64 col,
+                               const GEMM_ACC (&acc)[W]) {
+#if GEMM_PARTIAL
+  apus_store_words(g.partial + ((split * g.batch + batch) * g.m + row) * g.n + col,
+                   (const u32(&)[W * sizeof(GEMM_ACC) / 4])acc);
+#else
+  EPILOGUE<W>(c, batch, row, col, acc);
+#endif
+}
+
+// Tensor cores leave a warp's accumulators as [column block of 8][half of 16 rows][2] in each lane. They pass through a
+// slab of shared memory per warp, 16 rows x GEMM_SLAB columns, so that a lane gets EPILOGUE_W consecutive columns.
+#ifndef GEMM_SLAB
+#define GEMM_SLAB 64
+#endif
+#define APUS_GEMM_SLAB (GEMM_SLAB * 64)
+static_assert(GEMM_SLAB == 64 || GEMM_SLAB == 32, "columns of a slab");
+// Neither four rows of a column of pairs nor the lanes that read 16 bytes each meet in a bank.
+APUS_INLINE u32 apus_gemm_slab_at(u32 row, u32 col) {
+  u32 chunk = col >> 2, odd = GEMM_SLAB == 64 ? chunk >> 3 : row;
+  return row * (GEMM_SLAB * 4) + ((chunk ^ ((row & 3) << 1) ^ (odd & 1)) << 4) + ((col & 3) << 2);
+}
+
+APUS_INLINE void apus_gemm_slab_write(u8 *slab, const float *acc, int blocks) {
+  u32 lane = apus_lane(), g = lane >> 2, t = lane & 3;
+  APUS_UNROLL for (int j = 0; j < GEMM_SLAB / 8; j++)
+    APUS_UNROLL for (int h = 0; h < 2; h++) {
+      if (j >= blocks) break;
+      apus_vec<float, 2> v = {{acc[4 * j + 2 * h], acc[4 * j + 2 * h + 1]}};
+      *(apus_vec<float, 2> *)(slab + apus_gemm_slab_at(g + 8 * h, 8 * j + 2 * t)) = v;
+    }
+}
+
+// The slab's first `cols` columns, to rows from `row0` and columns from `col0`.
+APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab, i64 batch, i64 split,
+                                     i64 row0, i64 col0, u32 cols) {
+  const int W = EPILOGUE_W, PER = GEMM_SLAB / W;
+  i64 left = g.n - col0;
+  cols = left < cols ? (u32)APUS_MAX(left, 0) : cols;
+  u32 rows = g.m - row0 < 16 ? (u32)APUS_MAX(g.m - row0, 0) : 16u;
+  _Pragma("unroll 4") for (u32 i = 0; i < 16 * PER / 32; i++) {
+    u32 unit = apus_lane() + 32 * i, r = unit / PER, q = unit % PER * W;
+    if (r >= rows || q >= cols) continue;
+    GEMM_ACC v[W];
+    APUS_UNROLL for (int e = 0; e < W; e += APUS_MIN(W, 4)) {
+      auto part = *(const apus_vec<float, APUS_MIN(W, 4)> *)(slab + apus_gemm_slab_at(r, q + e));
+      APUS_UNROLL for (int i = 0; i < APUS_MIN(W, 4); i++) v[e + i] = part.e[i];
+    }
+    apus_gemm_out<W>(g, c, batch, split, row0 + r, col0 + q, v);
+  }
+}
+
+// Adds up the parts of a split product, in the order of K. Any number of blocks and threads.
+APUS_INLINE void apus_gemm_reduce(const apus_gemm_args &g, const apus_ctx &c, i64 block, i64 blockCount, u8 *) {
+  const int W = EPILOGUE_W;
+  apus_start_next();
+  apus_wait_prior();
+  i64 per_row = g.n / W, rows = g.batch * g.m, plane = rows * g.n;
+  for (i64 u = block * blockDim.x + threadIdx.x; u < rows * per_row; u += blockCount * blockDim.x) {
+    i64 line = u / per_row, col = (u - line * per_row) * W;
+    const GEMM_ACC *p = g.partial + line * g.n + col;
+    GEMM_ACC sum[W];
+    APUS_UNROLL for (int e = 0; e < W; e++) sum[e] = 0;
+    _Pragma("unroll 4") for (i64 s = 0; s < g.split; s++) {
+      auto v = *(const apus_vec<GEMM_ACC, W> *)(p + s * plane);
+      APUS_UNROLL for (int e = 0; e < W; e++) sum[e] += v.e[e];
+    }
+    i64 batch = line / g.m;
+    EPILOGUE<W>(c, batch, line - batch * g.m, col, sum);
+  }
+}
+
+#endif

@@ -1,0 +1,91 @@
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusOps
+import ApusPlan
+
+/// Matrix products of floats by the matrix-product texts. A constant right matrix is kept with its rows along the sum.
+struct MatmulTemplate: KernelTemplate {
+  let architecture: CUDAArchitecture
+  let name = "matmul"
+
+  func refusal(_ node: Node, in graph: Graph) -> String? {
+    guard node.op.name == "matmul" else { return "it is no matmul" }
+    let (a, b) = (graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1]))
+    guard a.dtype == b.dtype, [.f64, .f32, .f16, .bf16].contains(a.dtype) else {
+      return "the operands are \(a.dtype) and \(b.dtype), not floats of one type"
+    }
+    if MatmulForm(a, b) == nil { return "the batch dims \(a) and \(b) broadcast in both directions" }
+    return nil
+  }
+
+  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
+    operand == 1 && Self.swapsMatrices(view)
+  }
+
+  /// Whether a view exchanges the last two axes and no others.
+  private static func swapsMatrices(_ view: TransposedView) -> Bool {
+    let rank = view.permutation.count
+    guard rank >= 2 else { return false }
+    return view.permutation == Array(0..<rank - 2) + [rank - 1, rank - 2]
+  }
+
+  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? {
+    guard operand == 1, view == nil, let constant = graph[node.inputs[1]].constant, constant.shape.count == 2 else {
+      return nil
+    }
+    return TransposedMatrix(rows: constant.shape[0], columns: constant.shape[1]).layout
+  }
+
+  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    let (graph, inputs) = (region.graph, region.node.inputs)
+    let source = region.source(of: inputs[1])
+    let dtype = graph.tensorType(inputs[0]).dtype
+    guard let form = MatmulForm(graph.tensorType(inputs[0]), graph.tensorType(inputs[1])) else { return }
+    let view = region.views[inputs[1]]
+    var right = 0
+    var isTransposed = view != nil
+    if let constant = graph[source].constant, let layout = layout(of: 1, of: region.node, view, in: graph) {
+      right = builder.addPacked(constant, layout, name: graph[source].name)
+      isTransposed = true
+    } else {
+      right = builder.slot(source)
+    }
+    let problem = GemmProblem(
+      form: form, dtype: dtype, isTransposed: isTransposed, isConstant: graph[source].constant != nil)
+    let tactic = GemmTactic.choose(problem, architecture)
+    GemmCall(problem: problem, tactic: tactic, left: builder.slot(inputs[0]), right: right).emit(region, into: &builder)
+  }
+}
+
+/// A constant `[K, N]` matrix kept as `[N, K]`.
+private struct TransposedMatrix {
+  let rows: Int
+  let columns: Int
+
+  var layout: PackedLayout {
+    PackedLayout(
+      name: "transposed", pack: pack, index: { [rows] coordinates, _ in coordinates[1] * Dim(rows) + coordinates[0] })
+  }
+
+  private func pack(_ source: HostTensor) -> HostTensor {
+    let size = source.dtype.byteCount
+    let storage = HostStorage(byteCount: source.byteCount)
+    source.withUnsafeBytes { bytes in
+      guard let from = bytes.baseAddress else { return }
+      // In squares, so that both sides are near.
+      let square = 32
+      for row in stride(from: 0, to: rows, by: square) {
+        for column in stride(from: 0, to: columns, by: square) {
+          for i in row..<min(row + square, rows) {
+            for j in column..<min(column + square, columns) {
+              (storage.base + (j * rows + i) * size).copyMemory(from: from + (i * columns + j) * size, byteCount: size)
+            }
+          }
+        }
+      }
+    }
+    return HostTensor(dtype: source.dtype, shape: [columns, rows], storage: storage)
+  }
+}

@@ -1,0 +1,118 @@
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// A launch of a CUDA template with its epilogue, put together from parts.
+///
+/// Buffers are the template's own first, then the epilogue's; so are the parameters.
+struct TemplateCall {
+  /// Texts after the epilogue, in order.
+  var texts: [String]
+  /// Macros set before them, by name.
+  var macros: [(name: String, value: String)]
+  /// The template's own buffers.
+  var buffers: [Int]
+  /// Sizes that the call text names `P.p[0]`, `P.p[1]`, ….
+  var parameters: [Dim]
+  var maps: [TensorMap] = []
+  /// Statements of the kernel, where `c` is what the epilogue is given and `shared` the memory of the block.
+  var call: String
+  /// Shape of the result matrix that the epilogue sees, and how many neighbouring columns it takes at once.
+  var batches: Dim
+  var rows: Dim
+  var columns: Dim
+  var width: Int
+  var blocks: Dim
+  var threads: Int
+  /// Blocks that a multiprocessor must hold at once, which limits registers.
+  var residentBlocks = 1
+  /// Blocks that work together.
+  var cluster = 1
+  var sharedByteCount: Int
+
+  func emit(_ region: AnchorRegion, tactic: String, into builder: inout StepBuilder) {
+    let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
+    let epilogue = EpilogueText(kernel, parameters: parameters, firstBuffer: buffers.count, width: width)
+    let nodes = region.nodes.map { region.graph[$0] }
+    let all = buffers + values.map { builder.slot($0) }
+    let code = code(epilogue.text, parameters: epilogue.parameters, bufferCount: all.count)
+    builder.launch(
+      code, buffers: all, name: nodes.map(\.op.name).joined(separator: "+"),
+      sources: nodes.map(\.name).filter { !$0.isEmpty }, tactic: tactic,
+      work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(region.graph.type), $1.outputs.map(region.graph.type)) })
+  }
+
+  /// A launch that leaves its results in memory of its own for one that comes after it.
+  func emitPart(name: String, tactic: String, work: Dim, into builder: inout StepBuilder) {
+    let code = code("", parameters: parameters, bufferCount: buffers.count)
+    builder.launch(code, buffers: buffers, name: name, sources: [], tactic: tactic, work: work)
+  }
+
+  private func code(_ epilogue: String, parameters: [Dim], bufferCount: Int) -> KernelCode {
+    var source = CUDAText.prelude
+    source += "#define EPILOGUE KERNEL_NAME_epilogue\n#define EPILOGUE_W \(width)\n"
+    source += macros.map { "#define \($0.name) \($0.value)\n" }.joined()
+    source += epilogue + texts.joined()
+    let maps = maps.isEmpty ? "" : ",\n    const __grid_constant__ apus_maps<\(self.maps.count)> T"
+    let cluster = cluster == 1 ? "" : " __cluster_dims__(\(cluster))"
+    source += """
+      extern "C" __global__ void __launch_bounds__(\(threads), \(residentBlocks))\(cluster) KERNEL_NAME(
+          const __grid_constant__ apus_buffers<\(bufferCount)> B, const __grid_constant__ apus_params<\(parameters.count)> P\(maps)) {
+        extern __shared__ __align__(1024) u8 shared[];
+        const apus_ctx c = {B.b, P.p};
+      \(call)}
+
+      """
+    return KernelCode(
+      source: source, parameters: parameters, blocks: blocks, threads: threads, sharedByteCount: sharedByteCount,
+      maps: self.maps)
+  }
+}
+
+/// The function that takes neighbouring columns of one row of a template's result, computes what is to be stored, and stores it.
+struct EpilogueText {
+  private(set) var text: String
+  private(set) var parameters: [Dim]
+
+  /// - Parameters:
+  ///   - kernel: over batches, rows and columns; its last buffer is the template's result.
+  ///   - parameters: the template's own, which come first.
+  init(_ kernel: Kernel, parameters: [Dim], firstBuffer: Int, width: Int) {
+    let isNarrow = IndexWidth.isNarrow(kernel)
+    let index = isNarrow ? "i32" : "i64"
+    let tile = kernel.arena.buffers.count - 1
+    let scalars = ScalarEmitter(kernel, parameters: parameters, bufferText: { "b\($0 + firstBuffer)" })
+    scalars.hasNarrowIndices = isNarrow
+    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"))
+    let names = kernel.variables
+    let root = ScalarEmitter.Scope(parent: nil, adding: [])
+    let batch = ScalarEmitter.Scope(parent: root, adding: [names[0].name])
+    let row = ScalarEmitter.Scope(parent: batch, adding: [names[1].name])
+    let strip = strips.open(names[2], width: width, in: row)
+    scalars.emitStores(strip.inside)
+    let body = """
+      \(root.text)    const \(index) \(scalars.name(names[0])) = (\(index))batch;
+      \(batch.text)    const \(index) \(scalars.name(names[1])) = (\(index))row;
+      \(row.text)    const \(index) \(scalars.name(names[2])) = (\(index))col;
+      \(strips.text(strip))
+      """
+    self.parameters = scalars.parameters
+    var declarations = ""
+    for (buffer, dtype) in kernel.arena.buffers.dropLast().enumerated() {
+      let isWritten = kernel.stores.contains { $0.buffer == buffer }
+      let type = (isWritten ? "" : "const ") + CDialect.storage(dtype)
+      declarations += "  \(type) *const b\(buffer + firstBuffer) = (\(type) *)c.buffers[\(buffer + firstBuffer)];\n"
+    }
+    let accumulator = CDialect.scalar(kernel.arena.buffers[tile])
+    text = """
+      template <int W>
+      APUS_INLINE void KERNEL_NAME_epilogue(
+          const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W]) {
+        static_assert(W == \(width), "columns");
+      \(declarations)\(scalars.parameterText("c.params", type: index))\(body)}
+
+      """
+  }
+}
