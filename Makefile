@@ -19,7 +19,7 @@ MODELS ?=
 comma := ,
 step = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help setup demo release install test check format check-format build-tests unit tools-tests conformance models \
+.PHONY: help setup demo release install test check format check-format build-tests unit kernels tools-tests conformance models \
   profiles docs bench clean
 
 help: ## List these targets
@@ -50,7 +50,7 @@ release: setup ## Build the binary to ship, .build-static/apus: Swift linked in,
 install: release ## Install the static binary under PREFIX (default /usr/local)
 	install -D -m 755 $(STATIC)/apus "$(DESTDIR)$(PREFIX)/bin/apus"
 
-test: setup check-format build-tests unit tools-tests conformance models profiles ## Everything that CI runs
+test: setup check-format build-tests unit kernels tools-tests conformance models profiles ## Everything that CI runs
 	@printf '\nall checks passed\n'
 
 check: check-format build-tests unit ## The part of the tests that needs no network
@@ -69,6 +69,12 @@ build-tests:
 unit:
 	$(call step,tests)
 	swift test -c release --skip-build
+
+kernels: ## Compile the CUDA kernels of all operations for four GPU architectures; needs no GPU
+	$(call step,CUDA kernels)
+	Tools/fetch-nvrtc
+	LD_LIBRARY_PATH="$$(realpath "$$APUS_DATA")/nvrtc/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" APUS_REQUIRE_NVRTC=1 \
+	  swift test -c release --skip-build --filter CompilationTests
 
 tools-tests:
 	$(call step,tests of the scripts)

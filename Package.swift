@@ -63,7 +63,10 @@ let package = Package(
       "ApusCUDATarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "CApusCUDA"],
       resources: kernelTexts(
-        ["prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv"], kind: "cuh")),
+        [
+          "prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv", "attention_common",
+          "attention_finish", "attention_simt", "attention_mma",
+        ], kind: "cuh")),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(
@@ -121,7 +124,7 @@ let package = Package(
       "ArchitectureTests",
       [
         "Apus", "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler", "ApusCPUTarget",
-        "TestSupport",
+        "ApusCUDATarget", "TestSupport",
       ]),
     tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusTesting"]),
     tests(

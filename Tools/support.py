@@ -151,7 +151,8 @@ class Wheel:
 
 # The files are data: the same wheel is right on every machine, so its platform is fixed rather than asked for.
 PLATFORM = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none",
-            "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_24_x86_64", "--platform", "manylinux2014_x86_64", "--platform", "any"]
+            "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_24_x86_64", "--platform", "manylinux2014_x86_64", "--platform", "manylinux2010_x86_64",
+            "--platform", "any"]
 
 
 def sha256(path: Path) -> str:

@@ -7,6 +7,15 @@ package struct CUDAArchitecture: Sendable, Hashable {
   /// Compute capability, 90 for 9.0.
   package let capability: Int
 
+  /// Bytes of memory that the threads of a block can share.
+  var sharedByteCount: Int {
+    switch capability {
+    case 80, 87: 163 << 10
+    case 90, 100, 103: 227 << 10
+    default: 99 << 10
+    }
+  }
+
   package static let names = ["native", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120"]
 
   /// - Parameter native: what `native` stands for; nil when this machine has no GPU.

@@ -17,7 +17,7 @@ package struct CUDACodeTarget: Target {
   package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15) throws(BuildError) {
     self.threads = threads
     architecture = try CUDAArchitecture(name: name, native: native)
-    templates = [MatmulTemplate(architecture: architecture)]
+    templates = [MatmulTemplate(architecture: architecture), AttentionTemplate(architecture: architecture)]
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
   }
@@ -57,6 +57,10 @@ package enum CUDAText {
   static let gemmMMA = text(PackageResources.gemm_mma_cuh)
   static let wgmma = text(PackageResources.wgmma_cuh)
   static let gemmWGMMA = text(PackageResources.gemm_wgmma_cuh)
+  static let attentionCommon = text(PackageResources.attention_common_cuh)
+  static let attentionFinish = text(PackageResources.attention_finish_cuh)
+  static let attentionSIMT = text(PackageResources.attention_simt_cuh)
+  static let attentionMMA = text(PackageResources.attention_mma_cuh)
   static let gemv = text(PackageResources.gemv_cuh)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }

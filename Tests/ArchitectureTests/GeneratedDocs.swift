@@ -1,5 +1,6 @@
 import Apus
 import ApusCPUTarget
+import ApusCUDATarget
 import ApusCompiler
 import ApusCore
 import ApusGraph
@@ -97,7 +98,19 @@ enum GeneratedDocs {
   // MARK: Tactics
 
   private static func tactics() throws -> String {
-    let target = try CPUCodeTarget(name: "x86-64-v3", machineFeatures: [], jobs: 1)
+    let cpu = try templates(of: try CPUCodeTarget(name: "x86-64-v3", machineFeatures: [], jobs: 1))
+    let cuda = try templates(of: try CUDACodeTarget(name: "sm_90a", native: nil, jobs: 1))
+    return page(
+      "Tactics",
+      """
+      How a region of the graph is computed. Templates are asked in this order; what none accepts becomes generated loops \
+      (`loops`) where its operations have an element form, and a call of the reference on the host (`host`) where not. \
+      Listed are the operations that each template takes in the form they have after the passes, layout included.
+      """, ["## The CPU", ""] + cpu + ["", "## CUDA", ""] + cuda)
+  }
+
+  /// A table of a target's templates.
+  private static func templates(of target: any Target) throws -> [String] {
     var accepted: [String: Set<String>] = [:]
     for name in Catalogue.standard.names {
       for sample in samples(name) {
@@ -112,13 +125,7 @@ enum GeneratedDocs {
     let rows = target.templates.map { template in
       "| \(template.name) | \((accepted[template.name] ?? []).sorted().map { "`\($0)`" }.joined(separator: ", ")) |"
     }
-    return page(
-      "Tactics of the CPU backend",
-      """
-      How a region of the graph is computed. Templates are asked in this order; what none accepts becomes generated loops \
-      (`loops`) where its operations have an element form, and a call of the reference on the host (`host`) where not. \
-      Listed are the operations that each template takes in the form they have after the passes, layout included.
-      """, ["| template | operations |", "|---|---|"] + rows)
+    return ["| template | operations |", "|---|---|"] + rows
   }
 
   /// A graph of the sample's operation on an input and constants, as the passes leave it.

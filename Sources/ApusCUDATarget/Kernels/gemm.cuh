@@ -91,6 +91,7 @@ APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c,
   }
 }
 
+#if !GEMM_PARTIAL
 // Adds up the parts of a split product, in the order of K. Any number of blocks and threads.
 APUS_INLINE void apus_gemm_reduce(const apus_gemm_args &g, const apus_ctx &c, i64 block, i64 blockCount, u8 *) {
   const int W = EPILOGUE_W;
@@ -110,5 +111,7 @@ APUS_INLINE void apus_gemm_reduce(const apus_gemm_args &g, const apus_ctx &c, i6
     EPILOGUE<W>(c, batch, line - batch * g.m, col, sum);
   }
 }
+
+#endif
 
 #endif
