@@ -92,12 +92,18 @@ struct BenchCommand: ParsableCommand {
     if let profiler { context.time(context.activeProfile, with: profiler) }
     context.record(to: log)
     let measurement = try measure(context, profile, progress)
+    context.time(context.activeProfile, with: nil)
+    let device =
+      session.engine.device.sharesHostMemory
+      ? nil
+      : try DeviceMeasurement(
+        session.engine, context, inputs.entries, profile, seconds: duration / 2, count: runs)
     progress.finish()
     try log?.flush()
     let report = BenchReport(
       model: model, inputs: inputs.entries, session: session,
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
-      layers: profiler?.layers)
+      device: device, layers: profiler?.layers)
     print(json ? report.json.description : report.text)
   }
 

@@ -76,6 +76,12 @@ final class CUDAStream: DeviceStream {
     throw failure
   }
 
+  func mark() throws(DeviceError) -> any DeviceMark {
+    let event = try CUDAEvent(context)
+    try event.record(on: stream)
+    return event
+  }
+
   let canCapture = true
 
   func beginCapture() {
@@ -172,7 +178,7 @@ final class CUDAGraph: CapturedWork {
 }
 
 /// A point in a stream.
-final class CUDAEvent {
+final class CUDAEvent: DeviceMark {
   private let event: apus_cuda_event
   private let context: CUDAContext
 
@@ -192,6 +198,13 @@ final class CUDAEvent {
 
   func record(on stream: apus_cuda_stream) throws(DeviceError) {
     try CUDADriver.check(apus_cuda_event_record(event, stream), "recording an event")
+  }
+
+  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double {
+    guard let earlier = earlier as? CUDAEvent else { return 0 }
+    var milliseconds: Float = 0
+    try CUDADriver.check(apus_cuda_event_elapsed(&milliseconds, earlier.event, event), "reading the time of an event")
+    return Double(milliseconds) / 1000
   }
 
   /// Waits until the point is reached; not at all when none was recorded.

@@ -17,7 +17,10 @@ package struct CUDACodeTarget: Target {
   package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15) throws(BuildError) {
     self.threads = threads
     architecture = try CUDAArchitecture(name: name, native: native)
-    templates = [MatmulTemplate(architecture: architecture), AttentionTemplate(architecture: architecture)]
+    templates = [
+      ConvTemplate(architecture: architecture), MatmulTemplate(architecture: architecture),
+      AttentionTemplate(architecture: architecture),
+    ]
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
   }
@@ -57,6 +60,9 @@ package enum CUDAText {
   static let gemmMMA = text(PackageResources.gemm_mma_cuh)
   static let wgmma = text(PackageResources.wgmma_cuh)
   static let gemmWGMMA = text(PackageResources.gemm_wgmma_cuh)
+  static let conv = text(PackageResources.conv_cuh)
+  static let convSIMT = text(PackageResources.conv_simt_cuh)
+  static let convMMA = text(PackageResources.conv_mma_cuh)
   static let attentionCommon = text(PackageResources.attention_common_cuh)
   static let attentionFinish = text(PackageResources.attention_finish_cuh)
   static let attentionSIMT = text(PackageResources.attention_simt_cuh)

@@ -78,22 +78,10 @@ struct GemmCall {
     call.emitPart(
       name: "matmul", tactic: tactic.name, work: 2 * form.batches * form.rows * form.columns * form.depth,
       into: &builder)
-    emitSum(region, partial, split: split, width: width, into: &builder)
-  }
-
-  /// Adds up the parts of the sum.
-  private func emitSum(_ region: AnchorRegion, _ partial: Int, split: Int, width: Int, into builder: inout StepBuilder)
-  {
-    let strips = (form.batches * form.rows * form.columns).ceilDivided(by: Dim(256 * width))
-    let call = TemplateCall(
-      texts: [CUDAText.gemm], macros: [("GEMM_ACC", accumulator)], buffers: [partial],
-      parameters: parameters(split: split),
-      call: "  const apus_gemm_args g = {0, 0, (\(accumulator) *)B.b[0], "
-        + (0..<9).map { "P.p[\($0)]" }.joined(separator: ", ")
-        + "};\n  apus_gemm_reduce(g, c, blockIdx.x, gridDim.x, shared);\n",
-      batches: form.batches, rows: form.rows, columns: form.columns, width: width,
-      blocks: Dim.minimum(strips, 1056), threads: 256, sharedByteCount: 0)
-    call.emit(region, tactic: "sum of \(split)", into: &builder)
+    GemmSum(
+      batches: form.batches, rows: form.rows, columns: form.columns, accumulator: accumulator, partial: partial,
+      split: split, width: width
+    ).emit(region, into: &builder)
   }
 
   private func emit(_ region: AnchorRegion, _ tile: WarpgroupTile, into builder: inout StepBuilder) {
@@ -158,5 +146,31 @@ struct GemmCall {
       width: problem.epilogueWidth(min(columns, mma ? 2 : 1)),
       blocks: Dim.minimum(units, Dim(1 << 12)), threads: 32 * warps, sharedByteCount: 8 * warps * columns * rounded)
     call.emit(region, tactic: tactic.name, into: &builder)
+  }
+}
+
+/// Adds up the parts of a product whose sum was split, and computes the region's epilogue.
+struct GemmSum {
+  var batches: Dim
+  var rows: Dim
+  var columns: Dim
+  /// The C type of the parts.
+  var accumulator: String
+  /// Slot of the parts, one after the other.
+  var partial: Int
+  var split: Int
+  var width: Int
+
+  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) {
+    let strips = (batches * rows * columns).ceilDivided(by: Dim(256 * width))
+    let call = TemplateCall(
+      texts: [CUDAText.gemm], macros: [("GEMM_ACC", accumulator)], buffers: [partial],
+      parameters: [batches, rows, columns, Dim(split)],
+      call:
+        "  const apus_gemm_args g = {0, 0, (\(accumulator) *)B.b[0], P.p[0], P.p[1], P.p[2], 0, 0, 0, 0, 0, P.p[3]};\n"
+        + "  apus_gemm_reduce(g, c, blockIdx.x, gridDim.x, shared);\n",
+      batches: batches, rows: rows, columns: columns, width: width, blocks: Dim.minimum(strips, 1056), threads: 256,
+      sharedByteCount: 0)
+    call.emit(region, tactic: "sum of \(split)", into: &builder)
   }
 }

@@ -27,6 +27,8 @@ struct InputState {
   var address: UnsafeRawPointer?
   /// Whether `address` is the device's, where that differs from the host's.
   var isOnDevice = false
+  /// Keeps the bytes alive when they are a buffer's.
+  var buffer: DeviceBuffer?
   var shape: [Int]
   /// Keeps the bytes alive when they are a tensor's.
   var tensor: HostTensor?
@@ -54,6 +56,7 @@ struct OutputState {
   var callerMemory: UnsafeMutableRawBufferPointer?
   /// Whether `callerMemory` is the device's, where that differs from the host's.
   var isOnDevice = false
+  var buffer: DeviceBuffer?
   /// Memory of our own when the caller gave none; replaced when the caller still holds the last result.
   var storage: HostStorage?
   var byteCount = 0
@@ -133,6 +136,7 @@ extension Bindings {
     } else if let tensor = value.tensor {
       inputs[index].tensor = tensor
       inputs[index].isOnDevice = false
+      inputs[index].buffer = nil
       inputs[index].address = UnsafeRawPointer(tensor.storage.base + tensor.byteOffset)
     }
     return nil
@@ -152,6 +156,7 @@ extension Bindings {
     inputs[index].isGiven = true
     inputs[index].tensor = nil
     inputs[index].isOnDevice = false
+    inputs[index].buffer = nil
     inputs[index].address = memory.baseAddress
     inputs[index].shape = shape
   }
@@ -165,6 +170,7 @@ extension Bindings {
     try requireAlignment(memory.baseAddress.map { UnsafeRawPointer($0) }, type.dtype, "output '\(output.name)'")
     outputs[index].callerMemory = memory
     outputs[index].isOnDevice = false
+    outputs[index].buffer = nil
     outputs[index].storage = nil
   }
 
@@ -181,6 +187,11 @@ extension Bindings {
     if let dtype = plan.outputs[index].type.tensor?.dtype {
       if let storage = output.storage {
         return .tensor(HostTensor(dtype: dtype, shape: output.shape, storage: storage))
+      }
+      if output.buffer != nil {
+        throw RunError(
+          "APUS-R-0026", "the result is in the device's memory", place: "output '\(plan.outputs[index].name)'",
+          hint: "Read it with Engine.read.")
       }
       if let memory = output.callerMemory {
         return .tensor(

@@ -6,7 +6,7 @@ final class ContextState {
   let engine: Engine
   let bindings: Bindings
   let workspace: Workspace
-  private let stream: any DeviceStream
+  let stream: any DeviceStream
   private var states: [RunState?]
   /// The profile that ran last.
   private(set) var active = 0
@@ -55,7 +55,9 @@ final class ContextState {
   deinit { symbols.deallocate() }
 
   /// Runs the profile that is asked for on what is bound.
-  func run(_ selection: ProfileSelection?) throws(RunError) {
+  ///
+  /// - Parameter waits: whether to return when the results are there, and not as soon as all is queued.
+  func run(_ selection: ProfileSelection?, waits: Bool = true) throws(RunError) {
     try bindings.requireInputs()
     bindings.takeSizes()
     let index = try select(selection ?? ProfileSelection.pinned(for: engine) ?? .index(0))
@@ -66,7 +68,9 @@ final class ContextState {
       try workspace.allocateBlock(for: need)
       reserved = index
     }
-    do { try state.runAll() } catch {
+    do throws(RunError) {
+      if waits { try state.runAll() } else { try state.enqueueAll() }
+    } catch {
       throw engine.plans.count == 1 || fits(index) ? error : error.offering(engine.plans)
     }
     active = index

@@ -139,6 +139,9 @@ public protocol DeviceStream: AnyObject {
   /// Waits until all that was queued is done.
   func synchronize() throws(DeviceError)
 
+  /// Notes the time at which the stream gets to this point.
+  func mark() throws(DeviceError) -> any DeviceMark
+
   /// Whether launches and copies can be recorded, to be queued again as a whole.
   var canCapture: Bool { get }
 
@@ -155,10 +158,27 @@ public protocol DeviceStream: AnyObject {
   func launch(_ work: any CapturedWork)
 }
 
+/// A point of a stream, reached when ``DeviceStream/synchronize()`` has returned.
+public protocol DeviceMark: AnyObject {
+  /// Seconds between two points of one stream.
+  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double
+}
+
+/// A point of a stream that does everything at once.
+private final class HostMark: DeviceMark {
+  let time = ContinuousClock.now
+
+  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double {
+    (earlier as? HostMark).map { (time - $0.time) / .seconds(1) } ?? 0
+  }
+}
+
 /// Launches and copies recorded by a stream, with the addresses and numbers they had then.
 public protocol CapturedWork: AnyObject {}
 
 extension DeviceStream {
+  public func mark() throws(DeviceError) -> any DeviceMark { HostMark() }
+
   public var canCapture: Bool { false }
   public func beginCapture() { preconditionFailure("the stream records nothing") }
   public func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork {

@@ -78,6 +78,43 @@ public final class Engine: Sendable {
     ExecutionContext(state: try ContextState(engine: self, memory: memory, captures: captures))
   }
 
+  /// Memory of the engine's device, with the bytes of a tensor.
+  ///
+  /// - Throws: ``RunError`` when there is not enough memory.
+  public func makeBuffer(_ tensor: HostTensor) throws(RunError) -> DeviceBuffer {
+    do {
+      let buffer = try device.allocate(byteCount: max(tensor.byteCount, 64))
+      let stream = try device.makeStream()
+      tensor.withUnsafeBytes { bytes in
+        if let base = bytes.baseAddress, bytes.count > 0 {
+          stream.upload(from: base, to: buffer.base, byteCount: bytes.count)
+        }
+      }
+      try stream.synchronize()
+      return buffer
+    } catch { throw RunError(device: error) }
+  }
+
+  /// Memory of the engine's device for `byteCount` bytes, whose content is undefined.
+  public func makeBuffer(byteCount: Int) throws(RunError) -> DeviceBuffer {
+    do { return try device.allocate(byteCount: max(byteCount, 64)) } catch { throw RunError(device: error) }
+  }
+
+  /// The first elements of a buffer as a tensor. Runs that write there must be done.
+  public func read(_ buffer: DeviceBuffer, as dtype: DType, _ shape: [Int]) throws(RunError) -> HostTensor {
+    let byteCount = shape.reduce(dtype.byteCount, saturatingMultiply)
+    if byteCount > buffer.byteCount {
+      throw RunError.smallMemory("the buffer", found: buffer.byteCount, needed: byteCount)
+    }
+    let storage = HostStorage(byteCount: byteCount)
+    do {
+      let stream = try device.makeStream()
+      if byteCount > 0 { stream.download(from: buffer.base, to: storage.base, byteCount: byteCount) }
+      try stream.synchronize()
+    } catch { throw RunError(device: error) }
+    return HostTensor(dtype: dtype, shape: shape, storage: storage)
+  }
+
   /// What a run of the profile at `profile` with these input shapes needs, without allocating it.
   ///
   /// - Parameter values: elements of inputs that decide sizes; those left out are what the profile is tuned for.

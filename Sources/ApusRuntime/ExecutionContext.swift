@@ -114,6 +114,30 @@ public struct ExecutionContext: ~Copyable {
     try bindings.bind(output: try bindings.requireOutput(name), memory)
   }
 
+  /// Binds an input to memory of the engine's device, which must hold it during runs. Nothing is copied.
+  ///
+  /// - Throws: ``RunError`` as ``bind(input:to:shape:)``, and `APUS-R-0025` when the input's elements decide sizes, which the
+  ///   host must read.
+  public func bind(input name: String, to buffer: DeviceBuffer, shape: [Int]) throws(RunError) {
+    let index = try bindings.requireInput(name)
+    if bindings.inputs[index].valueCount > 0, !engine.device.sharesHostMemory {
+      throw RunError(
+        "APUS-R-0025", "its elements decide sizes, so the host must be able to read them", place: "input '\(name)'",
+        hint: "Bind it to memory of the host.")
+    }
+    try bindings.bind(input: index, UnsafeRawBufferPointer(start: buffer.base, count: buffer.byteCount), shape)
+    bindings.inputs[index].isOnDevice = true
+    bindings.inputs[index].buffer = buffer
+  }
+
+  /// Binds an output to memory of the engine's device.
+  public func bind(output name: String, to buffer: DeviceBuffer) throws(RunError) {
+    let index = try bindings.requireOutput(name)
+    try bindings.bind(output: index, UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.byteCount))
+    bindings.outputs[index].isOnDevice = true
+    bindings.outputs[index].buffer = buffer
+  }
+
   /// Sets the working memory of a context whose strategy is ``MemoryStrategy/userManaged``; it must stay valid during runs
   /// and be aligned to 64 bytes. Nil takes it away.
   ///
@@ -141,6 +165,28 @@ public struct ExecutionContext: ~Copyable {
   public func run(profile: ProfileSelection? = nil) throws(RunError) {
     try state.run(profile)
     if printsSteps, let profiler = state.profilers[state.active] { printError(profiler.lastRun) }
+  }
+
+  /// Queues a run on what is bound, and returns before it is done where the device works by itself. Runs of a context come
+  /// one after the other; what is bound must stay as it is until ``wait()`` has returned.
+  ///
+  /// What the host must know on the way (a size that is computed, a condition, an operation that only it can compute) is
+  /// waited for.
+  ///
+  /// - Throws: ``RunError`` as ``run(profile:)``; what goes wrong while the device works is thrown by ``wait()``.
+  public func enqueue(profile: ProfileSelection? = nil) throws(RunError) {
+    if state.profilers.contains(where: { $0 != nil }) { return try run(profile: profile) }
+    try state.run(profile, waits: false)
+  }
+
+  /// Waits until all runs that were queued are done.
+  public func wait() throws(RunError) {
+    do { try state.stream.synchronize() } catch { throw RunError(device: error) }
+  }
+
+  /// Notes the time at which the device gets to what is queued next.
+  public func mark() throws(RunError) -> any DeviceMark {
+    do { return try state.stream.mark() } catch { throw RunError(device: error) }
   }
 
   /// An output of the last run.

@@ -1,3 +1,4 @@
+import ApusCore
 public import ApusPlan
 
 /// Times of the steps of a context's runs. Nested steps count for themselves and for the step that holds them.
@@ -44,7 +45,11 @@ public final class LayerProfiler {
     }
   }
 
+  /// Steps of the run under way, with the points of the stream around each.
+  private var pending: [(step: Int, start: any DeviceMark, end: any DeviceMark)] = []
+
   func beginRun() {
+    pending.removeAll(keepingCapacity: true)
     for step in rows.indices {
       current[step] = .zero
       work[step] = 0
@@ -52,14 +57,16 @@ public final class LayerProfiler {
     }
   }
 
-  func add(_ time: Duration, step: Int, work: Int, traffic: Int) {
-    current[step] += time
+  func add(from start: any DeviceMark, to end: any DeviceMark, step: Int, work: Int, traffic: Int) {
+    pending.append((step, start, end))
     counts[step] += 1
     self.work[step] = self.work[step] &+ max(work, 0)
     self.traffic[step] = self.traffic[step] &+ max(traffic, 0)
   }
 
-  func endRun() {
+  /// The stream has come to the end of the run.
+  func endRun() throws(DeviceError) {
+    for (step, start, end) in pending { current[step] += .seconds(try end.seconds(since: start)) }
     for step in rows.indices { times[step].append(current[step]) }
     runCount += 1
   }

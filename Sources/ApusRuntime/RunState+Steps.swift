@@ -4,13 +4,24 @@ import ApusPlan
 extension RunState {
   /// Runs all steps and brings the outputs to their places.
   func runAll() throws(RunError) {
+    try enqueueAll()
+    try synchronize()
+    if let profiler {
+      do { try profiler.endRun() } catch { throw RunError(device: error) }
+    }
+  }
+
+  /// Queues all steps and what brings the outputs to their places.
+  func enqueueAll() throws(RunError) {
     detachOutputs()
     try prepare()
     if isElsewhere { uploadInputs() }
     profiler?.beginRun()
     try runSteps()
-    try synchronize()
-    profiler?.endRun()
+  }
+
+  func mark() throws(RunError) -> any DeviceMark {
+    do { return try stream.mark() } catch { throw RunError(device: error) }
   }
 
   /// Runs what is prepared.
@@ -31,11 +42,10 @@ extension RunState {
         }
       }
       if let profiler {
-        let start = ContinuousClock.now
+        let start = try mark()
         try run(record, step)
-        if isElsewhere { try synchronize() }
         profiler.add(
-          ContinuousClock.now - start, step: firstStep + step, work: bound.values[record.work],
+          from: start, to: try mark(), step: firstStep + step, work: bound.values[record.work],
           traffic: bound.values[record.traffic])
       } else {
         try run(record, step)

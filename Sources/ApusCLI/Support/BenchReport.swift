@@ -43,6 +43,8 @@ struct BenchReport {
   /// The profile that ran.
   let profile: String
   let measurement: Measurement
+  /// What the device takes with inputs and outputs in its memory, where that is not the host's.
+  let device: DeviceMeasurement?
   let layers: [LayerProfiler.Layer]?
 
   /// The most memory the process has held, in MiB.
@@ -65,6 +67,7 @@ struct BenchReport {
         + measurement.summary.map { "\($0.name) \(Units.fixed($0.value, 3))" }.joined(separator: ", ") + " ms",
       "load: \(Units.fixed(Units.milliseconds(session.loadTime), 1)) ms",
     ]
+    if let device { lines += device.text }
     if session.engine.plans.count > 1 { lines.insert("profile: \(profile)", at: 2) }
     if let build = session.buildTime { lines.append("build: \(Units.fixed(Units.milliseconds(build) / 1000, 1)) s") }
     lines.append("peak memory: \(Units.fixed(peakMemory, 1)) MiB")
@@ -82,6 +85,7 @@ struct BenchReport {
       ("throughput_per_s", .number(measurement.throughput)), ("runs", .int(measurement.count)),
       ("peak_rss_mb", .number(peakMemory)),
     ]
+    if let device { members += device.json }
     if let layers { members.append(("layers", LayerTable(layers: layers).json)) }
     return .object(members)
   }

@@ -32,7 +32,7 @@ enum Layout {
   private enum channelsLast {
     static func accepts(_ node: Node, _ graph: Graph) -> Bool {
       guard windowed.contains(node.op.name), node.op.attributes["layout"] == .string("nchw"),
-        let x = graph.type(node.inputs[0]).tensor, x.dtype == .f32, x.rank == 3 || x.rank == 4,
+        let x = graph.type(node.inputs[0]).tensor, [.f32, .f16, .bf16].contains(x.dtype), x.rank == 3 || x.rank == 4,
         x.shape[1].isConstant
       else { return false }
       return node.inputs.count == 1 || graph[node.inputs[1]].constant != nil
