@@ -67,6 +67,15 @@ public final class CUDADevice: Device {
     let sizes = (0..<rank).map { UInt64(clamping: map.numbers[$0]) }
     let strides = (rank..<2 * rank - 1).map { UInt64(clamping: map.numbers[$0]) }
     let box = map.map.box.map { UInt32($0) }
+    if let windows = map.map.windows {
+      let upper = (0..<rank - 2).map { Int32(clamping: map.numbers[2 * rank - 1 + $0]) }
+      let result = apus_cuda_window_map(
+        target, Int32(type), UInt32(rank), map.address, sizes, strides, windows.lower.map { Int32($0) }, upper, box[0],
+        box[1], [1] + windows.steps.map { UInt32($0) } + [1], 0, Int32(APUS_CUDA_MAP_SWIZZLE_128),
+        Int32(APUS_CUDA_MAP_PROMOTE_256), 0)
+      return try CUDADriver.check(
+        result, "describing windows \(windows.lower) … \(upper) of a tensor of sizes \(sizes), strides \(strides)")
+    }
     let steps = [UInt32](repeating: 1, count: rank)
     let result = apus_cuda_tensor_map(
       target, Int32(type), UInt32(rank), map.address, sizes, strides, box, steps, 0,

@@ -324,15 +324,24 @@ private struct PlanValidator {
     for dim in launch.parameters { check(dim, place) }
     check(launch.blocks, place)
     check(launch.scratchBytes, place)
-    for map in launch.maps {
-      for dim in map.sizes + map.strides { check(dim, place) }
-      if !launch.buffers.indices.contains(map.buffer) || !(1...5).contains(map.sizes.count)
-        || map.strides.count != map.sizes.count - 1 || map.box.count != map.sizes.count
-        || !map.box.allSatisfy({ (1...256).contains($0) })
-      {
-        report(
-          place, "a map of buffer \(map.buffer) of \(launch.buffers.count) has \(map.sizes.count) axes, box \(map.box)")
-      }
+    for map in launch.maps { check(map, launch, place) }
+  }
+
+  private mutating func check(_ map: TensorMap, _ launch: Launch, _ place: String) {
+    for dim in map.dims { check(dim, place) }
+    let axes = map.sizes.count
+    var isSound =
+      launch.buffers.indices.contains(map.buffer) && (1...5).contains(axes) && map.strides.count == axes - 1
+      && map.box.count == (map.windows == nil ? axes : 2) && map.box.allSatisfy { (1...256).contains($0) }
+    if let windows = map.windows {
+      isSound =
+        isSound && axes > 2
+        && [windows.lower.count, windows.upper.count, windows.steps.count].allSatisfy { $0 == axes - 2 }
+        && windows.lower.allSatisfy { (-128...127).contains($0) } && windows.steps.allSatisfy { (1...8).contains($0) }
+    }
+    if !isSound {
+      report(
+        place, "a map of buffer \(map.buffer) of \(launch.buffers.count) with \(axes) axes and box \(map.box) is none")
     }
   }
 

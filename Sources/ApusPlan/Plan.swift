@@ -191,16 +191,37 @@ public struct TensorMap: Sendable, Hashable {
   public var sizes: [Dim]
   /// Bytes between neighbours along each axis but the innermost, multiples of 16.
   public var strides: [Dim]
-  /// Elements of a box along each axis, 256 at most.
+  /// Elements of a box along each axis, 256 at most; channels and places of it where there are windows.
   public var box: [Int]
+  public var windows: Windows?
 
-  public init(buffer: Int, dtype: DType, sizes: [Dim], strides: [Dim], box: [Int]) {
+  /// Boxes that are walked over the places of windows and not over the tensor: the axes between the channels, innermost, and
+  /// the images, outermost.
+  public struct Windows: Sendable, Hashable {
+    /// Where the first window begins, and the last one, counted from the end of the axis.
+    public var lower: [Int]
+    public var upper: [Dim]
+    /// Elements from one window to the next.
+    public var steps: [Int]
+
+    public init(lower: [Int], upper: [Dim], steps: [Int]) {
+      self.lower = lower
+      self.upper = upper
+      self.steps = steps
+    }
+  }
+
+  public init(buffer: Int, dtype: DType, sizes: [Dim], strides: [Dim], box: [Int], windows: Windows? = nil) {
     self.buffer = buffer
     self.dtype = dtype
     self.sizes = sizes
     self.strides = strides
     self.box = box
+    self.windows = windows
   }
+
+  /// What is evaluated when shapes are bound: sizes, strides, and where windows end.
+  package var dims: [Dim] { sizes + strides + (windows?.upper ?? []) }
 }
 
 /// An operation computed by its host implementation, named as in graph text.

@@ -196,10 +196,20 @@ struct PlanDecoder {
   }
 
   private mutating func map() throws(EngineFileError) -> TensorMap {
-    TensorMap(
+    var map = TensorMap(
       buffer: try slotIndex(), dtype: try dtype(),
       sizes: try list(4) { decoder throws(EngineFileError) in try decoder.dim() },
       strides: try list(4) { decoder throws(EngineFileError) in try decoder.dim() }, box: try slotIndices())
+    if try flag() {
+      // One for each axis but the innermost and the outermost.
+      let count = max(map.sizes.count - 2, 0)
+      var windows = TensorMap.Windows(lower: [], upper: [], steps: [])
+      for _ in 0..<count { windows.lower.append(try reader.int()) }
+      for _ in 0..<count { windows.upper.append(try dim()) }
+      windows.steps = try slotIndices(exactly: count)
+      map.windows = windows
+    }
+    return map
   }
 
   private mutating func binding() throws(EngineFileError) -> Binding {

@@ -216,6 +216,12 @@ struct PlanEncoder {
         encoder.list(map.sizes) { $0.write($1) }
         encoder.list(map.strides) { $0.write($1) }
         encoder.slots(map.box)
+        encoder.body.append(UInt8(map.windows == nil ? 0 : 1))
+        if let windows = map.windows {
+          for value in windows.lower { encoder.body.append(Int64(value)) }
+          for dim in windows.upper { encoder.write(dim) }
+          encoder.slots(windows.steps)
+        }
       }
     case .copy(let from, let to):
       body.append(UInt8(1))

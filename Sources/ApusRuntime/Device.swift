@@ -51,7 +51,7 @@ extension Device {
   }
 }
 
-/// A ``TensorMap`` with its numbers: sizes, then strides.
+/// A ``TensorMap`` with its numbers: sizes, then strides, then where windows end.
 public struct DeviceTensorMap {
   /// Bytes of an encoded map, which is aligned to 64.
   public static let byteCount = 128

@@ -114,7 +114,7 @@ struct LaunchRecord: Sendable {
 
 struct MapRecord: Sendable {
   var map: TensorMap
-  /// Sizes, then strides.
+  /// Sizes, then strides, then where windows end.
   var nodes: [Int]
 }
 
@@ -289,7 +289,7 @@ extension Program {
     let blocks = dims.add(launch.blocks)
     let scratch = dims.add(launch.scratchBytes)
     let parameters = launch.parameters.map { dims.add($0) }
-    let records = launch.maps.map { map in MapRecord(map: map, nodes: (map.sizes + map.strides).map { dims.add($0) }) }
+    let records = launch.maps.map { map in MapRecord(map: map, nodes: map.dims.map { dims.add($0) }) }
     let isLate =
       launch.buffers.contains { slots[$0].isLate }
       || (parameters + [blocks, scratch] + records.flatMap(\.nodes)).contains { dims.isLate[$0] }

@@ -1,6 +1,9 @@
 import ApusCUDATarget
 import ApusCompiler
 import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusOps
 import ApusPlan
 import ApusTesting
 import Foundation
@@ -22,8 +25,79 @@ import Testing
     }
   }
 
+  /// Products, convolutions and attentions of sizes that each template's configurations are made for, with the tactics that
+  /// sm_90a gets.
+  static let regions: [(graph: String, tactics: String)] = [
+    (product("f16", "[128, 768]", "[768, 3072]"), "wgmma 64x48"),
+    (product("bf16", "[4096, 4096]", "[4096, 4096]"), "wgmma 256x128"),
+    (product("f16", "[128, 3072]", "[3072, 768]"), "wgmma 64x64 split 4"),
+    (product("f16", "[33, 70]", "[70, 50]"), "mma 64x64"),
+    (product("bf16", "[1, 1152]", "[1152, 6912]"), "gemv 8.1.1.5"),
+    (product("bf16", "[5, 1152]", "[1152, 6912]"), "gemv 8.16.2.4 mma"),
+    (product("f32", "[128, 1536]", "[1536, 384]"), "simt 64x64 split 8+sum of 8"),
+    (product("f64", "[40, 60]", "[60, 50]"), "simt 32x32"),
+    (convolution("f16", "[1, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 64x32 split 2"),
+    (convolution("f16", "[32, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 128x64"),
+    (convolution("bf16", "[32, 28, 28, 128]", "[512, 1, 1, 128]", 1, 0), "conv wgmma 128x128 pairs"),
+    (convolution("f16", "[8, 28, 28, 256]", "[512, 1, 1, 256]", 2, 0), "conv wgmma 128x64"),
+    (convolution("f16", "[2, 224, 224, 3]", "[64, 7, 7, 3]", 2, 3), "conv mma 64x64"),
+    (convolution("f32", "[1, 28, 28, 128]", "[128, 3, 3, 128]", 1, 1), "conv simt 64x64 split 5+sum of 5"),
+    (attention("f16", "[1, 12, 128, 64]", "[1, 12, 128, 64]"), "attention mma 16x64 key warps 4"),
+    (attention("bf16", "[1, 4, 1, 256]", "[1, 1, 512, 256]"), "attention mma 16x64 key warps 4 cluster 8"),
+    (attention("bf16", "[8, 16, 512, 128]", "[8, 4, 512, 128]"), "attention mma 64x64"),
+    (attention("f32", "[2, 6, 100, 32]", "[2, 6, 120, 32]"), "attention mma 16x64 key warps 4"),
+    (attention("f32", "[2, 6, 10, 6]", "[2, 6, 12, 6]"), "attention simt 16"),
+  ]
+
+  private static func product(_ type: String, _ a: String, _ b: String) -> String {
+    "graph(%x: \(type)\(a)) -> (%y) { %w = constant \(type)\(b) random(1) %y = matmul(%x, %w) }"
+  }
+
+  private static func convolution(_ type: String, _ x: String, _ w: String, _ stride: Int, _ pad: Int) -> String {
+    "graph(%x: \(type)\(x)) -> (%z) { %w = constant \(type)\(w) random(1) %y = conv(%x, %w) {strides: [\(stride), \(stride)], "
+      + "pads_begin: [\(pad), \(pad)], pads_end: [\(pad), \(pad)], dilations: [1, 1], groups: 1, layout: \"nhwc\"} "
+      + "%z = relu(%y) }"
+  }
+
+  private static func attention(_ type: String, _ q: String, _ k: String) -> String {
+    "graph(%q: \(type)\(q), %k: \(type)\(k), %v: \(type)\(k)) -> (%y) { "
+      + "%y = attention(%q, %k, %v) {scale: 0.125, causal: true, softcap: 0.0, offset: 0} }"
+  }
+
+  @Test(arguments: regions.indices) func templatesAreChosenBySize(_ index: Int) throws {
+    let plan = try Self.plan(Self.regions[index].graph, for: "sm_90a", compiles: false)
+    #expect(plan.steps.map(\.tactic).joined(separator: "+") == Self.regions[index].tactics)
+  }
+
+  @Test(.enabled(if: isPossible), arguments: ["sm_80", "sm_89", "sm_90a", "sm_100a"])
+  func templatesCompile(_ architecture: String) throws {
+    for region in Self.regions { _ = try Self.plan(region.graph, for: architecture, compiles: true) }
+  }
+
+  private static func plan(_ text: String, for architecture: String, compiles: Bool) throws -> Plan {
+    var graph = try GraphText.parse(text, catalogue: .standard)
+    graph.outputNames = graph.outputs.indices.map { "y\($0)" }
+    let jobs = ProcessInfo.processInfo.activeProcessorCount
+    let target = try CUDACodeTarget(name: architecture, native: nil, jobs: jobs)
+    let chosen: any Target = compiles ? target : UncompiledTarget(base: target)
+    return try Builder.build(graph, name: "region", target: chosen, options: BuildOptions()).plans[0]
+  }
+
   @Test func anUnknownArchitectureIsRefused() {
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "sm_12", native: nil, jobs: 1) }
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "native", native: nil, jobs: 1) }
+  }
+}
+
+/// A target that makes sources and compiles nothing.
+private struct UncompiledTarget: Target {
+  let base: CUDACodeTarget
+
+  var fingerprint: Fingerprint { base.fingerprint }
+  var templates: [any KernelTemplate] { base.templates }
+  var hostIsElsewhere: Bool { base.hostIsElsewhere }
+  func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
+  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
+    [KernelImage(target: fingerprint.target, bytes: [])]
   }
 }

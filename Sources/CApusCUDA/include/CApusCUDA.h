@@ -108,6 +108,12 @@ enum {
     (void *map, int type, unsigned rank, void *address, const uint64_t *sizes, const uint64_t *strides,                \
      const unsigned *box, const unsigned *element_strides, int interleave, int swizzle, int promotion, int fill),      \
     (map, type, rank, address, sizes, strides, box, element_strides, interleave, swizzle, promotion, fill))            \
+  X(window_map, cuTensorMapEncodeIm2col,                                                                               \
+    (void *map, int type, unsigned rank, void *address, const uint64_t *sizes, const uint64_t *strides,                \
+     const int *lower, const int *upper, unsigned channels, unsigned places, const unsigned *element_strides,          \
+     int interleave, int swizzle, int promotion, int fill),                                                            \
+    (map, type, rank, address, sizes, strides, lower, upper, channels, places, element_strides, interleave, swizzle,   \
+     promotion, fill))                                                                                                 \
   X(stream_create, cuStreamCreateWithPriority, (apus_cuda_stream * stream, unsigned flags, int priority),              \
     (stream, flags, priority))                                                                                         \
   X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
