@@ -62,6 +62,7 @@ package enum CUDAText {
   static let gemmWGMMA = text(PackageResources.gemm_wgmma_cuh)
   static let conv = text(PackageResources.conv_cuh)
   static let convSIMT = text(PackageResources.conv_simt_cuh)
+  static let convStem = text(PackageResources.conv_stem_cuh)
   static let convWGMMA = text(PackageResources.conv_wgmma_cuh)
   static let convMMA = text(PackageResources.conv_mma_cuh)
   static let attentionCommon = text(PackageResources.attention_common_cuh)

@@ -24,10 +24,13 @@ struct ConvTemplate: KernelTemplate {
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     guard let problem = ConvProblem(region.node, in: region.graph) else { return }
     let inputs = region.node.inputs
+    let constant = region.graph[inputs[1]].constant
+    if let constant, let stem = StemConvolution(problem) {
+      return stem.emit(region, image: builder.slot(inputs[0]), constant, into: &builder)
+    }
     let call = ConvCall(problem: problem, image: builder.slot(inputs[0]), weights: builder.slot(inputs[1]))
     if architecture.name == "sm_90a", let tile = WarpgroupConvolution.choose(problem) {
-      let isConstant = region.graph[inputs[1]].constant != nil
-      return call.emit(region, tile, isConstant: isConstant, into: &builder)
+      return call.emit(region, tile, isConstant: constant != nil, into: &builder)
     }
     call.emit(region, into: &builder)
   }
