@@ -178,7 +178,10 @@ extension PlanReport {
   }
 
   private var memoryText: String {
-    let images = plan.images.map { "\($0.target) \(Units.bytes($0.bytes.count))" }.joined(separator: ", ")
+    let images = Dictionary(grouping: plan.images, by: \.target).sorted { $0.key < $1.key }.map { target, images in
+      let count = images.count == 1 ? "" : "\(images.count) for "
+      return "\(count)\(target) \(Units.bytes(images.reduce(0) { $0 + $1.bytes.count }))"
+    }.joined(separator: ", ")
     var text = "Memory\n  constants: \(Units.bytes(plan.constants.byteCount))\n  images: \(images)\n"
     guard let memory else {
       return text + "  arena: depends on the shapes; give them with --shape\n"
