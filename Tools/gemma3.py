@@ -50,6 +50,15 @@ REDUCED = Config("gemma3_reduced", layers=5, hidden=92, inner=220, heads=4, head
 LONGEST = 256
 
 
+SIZES = {"f32": 4, "bf16": 2}
+
+
+def bf16_bits(values: np.ndarray) -> np.ndarray:
+    """The nearest bf16 values of finite f32 ones, as their bits."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
 # ---- weights ------------------------------------------------------------------------------------------------------------
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -73,34 +82,40 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The weights in one file, each starting on a page, so that a model of gigabytes is never in memory as a whole."""
+    """The weights in one file, each starting on a page, so that a model of gigabytes is never in memory as a whole.
+
+    They are of f32 or bf16; in Python they are read as f32 either way.
+    """
 
     path: Path
     places: dict[str, tuple[int, tuple[int, ...]]]
+    kind: str = "f32"
 
     @staticmethod
-    def places_of(config: Config) -> dict[str, tuple[int, tuple[int, ...]]]:
+    def places_of(config: Config, kind: str = "f32") -> dict[str, tuple[int, tuple[int, ...]]]:
         places, at = {}, 0
         for name, shape in shapes(config):
             places[name] = (at, shape)
-            at += -(-4 * math.prod(shape) // 4096) * 4096
+            at += -(-SIZES[kind] * math.prod(shape) // 4096) * 4096
         return places
 
     @classmethod
-    def write(cls, config: Config, path: Path) -> Weights:
+    def write(cls, config: Config, path: Path, kind: str = "f32") -> Weights:
         """Matrices are normal with deviation 0.02, norms with the config's own."""
-        random, places = np.random.default_rng(config.seed), cls.places_of(config)
+        random, places = np.random.default_rng(config.seed), cls.places_of(config, kind)
         with open(path, "wb") as file:
             for name, (at, shape) in places.items():
                 values = random.standard_normal(shape, np.float32)
                 values *= np.float32(0.02 if len(shape) == 2 else config.norm_spread)
                 file.seek(at)
-                values.tofile(file)
-        return cls(path, places)
+                (values if kind == "f32" else bf16_bits(values)).tofile(file)
+        return cls(path, places, kind)
 
     def __getitem__(self, name: str) -> np.ndarray:
         at, shape = self.places[name]
-        return np.memmap(self.path, np.float32, "r", at, shape)
+        if self.kind == "f32":
+            return np.memmap(self.path, np.float32, "r", at, shape)
+        return (np.memmap(self.path, np.uint16, "r", at, shape).astype(np.uint32) << 16).view(np.float32)
 
 
 # ---- the eager forward pass -----------------------------------------------------------------------------------------------
@@ -195,27 +210,41 @@ class GraphWriter:
         """A weight that stays in the file beside the model."""
         from onnx import TensorProto
         at, shape = weights.places[name]
-        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", weights.path.name), ("offset", at), ("length", 4 * math.prod(shape))):
+        kind = TensorProto.FLOAT if weights.kind == "f32" else TensorProto.BFLOAT16
+        tensor = TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", weights.path.name), ("offset", at), ("length", SIZES[weights.kind] * math.prod(shape))):
             tensor.external_data.add(key=key, value=str(value))
         self.initializers[name] = tensor
         return name
 
 
 class Network(GraphWriter):
-    """The forward pass as nodes."""
+    """The forward pass as nodes. With weights of bf16 it is computed in bf16, but for norms and angles, which are of f32."""
 
-    def __init__(self, config: Config, weights: Weights):
+    def __init__(self, config: Config, weights: Weights, last: bool = False):
         super().__init__()
-        self.config, self.weights = config, weights
+        self.config, self.weights, self.last = config, weights, last
 
     def weight(self, name: str) -> str:
         return self.external(name, self.weights)
 
+    def wide(self, x: str) -> str:
+        return x if self.weights.kind == "f32" else self.op("Cast", x, to=1)
+
+    def narrow(self, x: str) -> str:
+        return x if self.weights.kind == "f32" else self.op("Cast", x, to=16)
+
+    def number(self, value) -> str:
+        """A constant of the type that the network is computed in."""
+        return self.narrow(self.float(value))
+
     def norm(self, x: str, name: str) -> str:
+        return self.narrow(self.wide_norm(self.wide(x), name))
+
+    def wide_norm(self, x: str, name: str) -> str:
         mean = self.op("ReduceMean", self.op("Mul", x, x), self.ints(-1), keepdims=1)
         inverse = self.op("Reciprocal", self.op("Sqrt", self.op("Add", mean, self.float(EPSILON))))
-        return self.op("Mul", self.op("Mul", x, inverse), self.op("Add", self.weight(name), self.float(1)))
+        return self.op("Mul", self.op("Mul", x, inverse), self.op("Add", self.wide(self.weight(name)), self.float(1)))
 
     def turns(self, theta: float) -> tuple[str, str]:
         """Cosines and sines [1, 1, n, d] of the positions."""
@@ -224,7 +253,7 @@ class Network(GraphWriter):
         places = self.op("Unsqueeze", self.op("Cast", "position_ids", to=1), self.ints(1, 3))
         angles = self.op("Mul", places, self.constant(speeds.reshape(1, 1, 1, half), np.float32))
         angles = self.op("Concat", angles, angles, axis=-1)
-        return self.op("Cos", angles), self.op("Sin", angles)
+        return self.narrow(self.op("Cos", angles)), self.narrow(self.op("Sin", angles))
 
     def rotated(self, x: str, turns: tuple[str, str]) -> str:
         half, end = self.config.head_size // 2, self.config.head_size
@@ -241,7 +270,7 @@ class Network(GraphWriter):
         past = self.op("LessOrEqual", keys, queries)
         near = self.op("And", past, self.op("Less", self.op("Sub", queries, keys), self.constant(self.config.window, np.int64)))
         hidden = self.float(np.finfo(np.float32).min)
-        return tuple(self.op("Where", seen, self.float(0), hidden) for seen in (past, near))
+        return tuple(self.narrow(self.op("Where", seen, self.float(0), hidden)) for seen in (past, near))
 
     def attend(self, i: int, x: str, turns: tuple[str, str], mask: str) -> str:
         c, layer = self.config, f"layers.{i}"
@@ -253,7 +282,7 @@ class Network(GraphWriter):
         q, k, v = heads("q_proj", c.heads), heads("k_proj", 1), heads("v_proj", 1)
         q = self.rotated(self.norm(q, f"{layer}.q_norm"), turns)
         k = self.rotated(self.norm(k, f"{layer}.k_norm"), turns)
-        scores = self.op("Mul", self.op("MatMul", q, self.op("Transpose", k, perm=[0, 1, 3, 2])), self.float(c.scale))
+        scores = self.op("Mul", self.op("MatMul", q, self.op("Transpose", k, perm=[0, 1, 3, 2])), self.number(c.scale))
         shares = self.op("Softmax", self.op("Add", scores, mask), axis=-1)
         mixed = self.op("Transpose", self.op("MatMul", shares, v), perm=[0, 2, 1, 3])
         flat = self.op("Reshape", mixed, self.ints(1, -1, c.heads * c.head_size))
@@ -267,7 +296,7 @@ class Network(GraphWriter):
     def write(self) -> None:
         c = self.config
         table = self.weight("embed_tokens")
-        x = self.op("Mul", self.op("Gather", table, "input_ids", axis=0), self.float(math.sqrt(c.hidden)))
+        x = self.op("Mul", self.op("Gather", table, "input_ids", axis=0), self.number(math.sqrt(c.hidden)))
         turns = {full: self.turns(c.theta_full if full else c.theta_sliding) for full in (True, False)}
         everything, near = self.masks()
         for i in range(c.layers):
@@ -277,16 +306,22 @@ class Network(GraphWriter):
             fed = self.feed(i, self.norm(x, f"layers.{i}.pre_feedforward_norm"))
             x = self.op("Add", x, self.norm(fed, f"layers.{i}.post_feedforward_norm"))
         self.scope = ""
+        if self.last:
+            x = self.op("Slice", x, self.ints(-1), self.ints(np.iinfo(np.int64).max), self.ints(1))
         self.op("MatMul", self.norm(x, "norm"), self.op("Transpose", table, perm=[1, 0]), name="logits")
 
 
-def write_model(config: Config, weights: Weights, path: Path) -> None:
-    """Write the ONNX model; its weights stay in their file, which must lie beside it."""
+def write_model(config: Config, weights: Weights, path: Path, last: bool = False) -> None:
+    """Write the ONNX model; its weights stay in their file, which must lie beside it.
+
+    With `last` the logits are those of the last position alone, as generating text needs them.
+    """
     from onnx import TensorProto, helper
-    network = Network(config, weights)
+    network = Network(config, weights, last)
     network.write()
+    kind = TensorProto.FLOAT if weights.kind == "f32" else TensorProto.BFLOAT16
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [1, "seq"]) for name in ("input_ids", "position_ids")]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "seq", config.vocabulary])]
+    outputs = [helper.make_tensor_value_info("logits", kind, [1, 1 if last else "seq", config.vocabulary])]
     graph = helper.make_graph(network.nodes, config.name, inputs, outputs, list(network.initializers.values()))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="export-gemma3", ir_version=10)
     path.write_bytes(model.SerializeToString())

@@ -76,6 +76,11 @@ final class CUDAStream: DeviceStream {
     throw failure
   }
 
+  func drain() {
+    context.enter()
+    note(apus_cuda_stream_synchronize(stream), "running what was queued")
+  }
+
   func mark() throws(DeviceError) -> any DeviceMark {
     let event = try CUDAEvent(context)
     try event.record(on: stream)

@@ -175,6 +175,7 @@ package enum Builder {
       progress(index)
       try pass.apply(&graph, &log)
     }
+    if !options.passes.isEmpty { RaiseAttention.writeOut(&graph, for: target, &log) }
     options.progress(.lower, 0, 1)
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)

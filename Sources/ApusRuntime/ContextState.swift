@@ -27,7 +27,7 @@ final class ContextState {
     self.captures = captures
     bindings = Bindings(plan: engine.plans[0])
     do { stream = try engine.device.makeStream() } catch { throw RunError(device: error) }
-    workspace = Workspace(device: engine.device, strategy: memory)
+    workspace = Workspace(device: engine.device, strategy: memory, stream: stream)
     ceilings = try Self.ceilings(engine, memory)
     states = [RunState?](repeating: nil, count: engine.plans.count)
     profilers = [LayerProfiler?](repeating: nil, count: engine.plans.count)
@@ -52,7 +52,11 @@ final class ContextState {
     return ceilings
   }
 
-  deinit { symbols.deallocate() }
+  deinit {
+    // Queued work uses the memory that goes with this.
+    stream.drain()
+    symbols.deallocate()
+  }
 
   /// Runs the profile that is asked for on what is bound.
   ///

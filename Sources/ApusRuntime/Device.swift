@@ -139,6 +139,9 @@ public protocol DeviceStream: AnyObject {
   /// Waits until all that was queued is done.
   func synchronize() throws(DeviceError)
 
+  /// Waits as ``synchronize()`` does, and keeps what went wrong for that: memory can be given back afterwards.
+  func drain()
+
   /// Notes the time at which the stream gets to this point.
   func mark() throws(DeviceError) -> any DeviceMark
 
@@ -177,6 +180,8 @@ private final class HostMark: DeviceMark {
 public protocol CapturedWork: AnyObject {}
 
 extension DeviceStream {
+  public func drain() {}
+
   public func mark() throws(DeviceError) -> any DeviceMark { HostMark() }
 
   public var canCapture: Bool { false }

@@ -119,6 +119,8 @@ extension RunState {
     if boundPlans.count >= Self.boundPlanLimit,
       let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
     {
+      // Its recordings may be queued.
+      stream.drain()
       boundPlans.remove(at: oldest)
     }
     // A copy of its own, so that the key can be set in place later.
@@ -159,6 +161,7 @@ extension RunState {
     {
       let needed = bound.byteCounts[program.plan.inputs[index].slot]
       if let mirror = bindings.inputMirrors[index], mirror.byteCount >= needed { continue }
+      stream.drain()
       bindings.inputMirrors[index] = nil
       bindings.inputMirrors[index] = try workspace.allocate(needed, "input '\(program.plan.inputs[index].name)'")
     }
@@ -211,6 +214,7 @@ extension RunState {
     if bindings.outputs[index].isOnDevice { return }
     let old = bindings.outputMirrors[index]
     if let old, old.byteCount >= byteCount { return }
+    stream.drain()
     if kept == 0 { bindings.outputMirrors[index] = nil }
     let mirror = try workspace.allocate(byteCount, "output '\(program.plan.outputs[index].name)'")
     if kept > 0, let old { stream.copy(from: old.base, to: mirror.base, byteCount: kept) }
@@ -360,6 +364,7 @@ extension RunState {
     if let buffer = grown[slot], buffer.byteCount >= byteCount { return }
     let larger = try workspace.allocate(byteCount, "slot '\(program.plan.slots[slot].name)'")
     if kept > 0, let buffer = grown[slot] { stream.copy(from: buffer.base, to: larger.base, byteCount: kept) }
+    stream.drain()
     grown[slot] = larger
   }
 }

@@ -44,8 +44,12 @@ final class Workspace {
   /// Counts changes of each arena's address.
   private var epochs = [0, 0]
 
-  init(device: any Device, strategy: MemoryStrategy) {
+  /// Queued work may use memory that is about to be given back.
+  private let stream: any DeviceStream
+
+  init(device: any Device, strategy: MemoryStrategy, stream: any DeviceStream) {
     self.device = device
+    self.stream = stream
     self.strategy = strategy
   }
 
@@ -77,6 +81,7 @@ final class Workspace {
   }
 
   private func dropBlock() {
+    stream.drain()
     for level in 0..<arenas.count {
       arenas[level] = nil
       epochs[level] += 1
@@ -122,6 +127,7 @@ final class Workspace {
   /// Makes an arena hold at least `byteCount` bytes.
   func reserveArena(_ level: Level, _ byteCount: Int) throws(RunError) {
     if byteCount <= arenas[level.rawValue]?.byteCount ?? 0 { return }
+    stream.drain()
     arenas[level.rawValue] = nil
     let buffer = try allocate(byteCount, "the arena")
     arenas[level.rawValue] = Region(base: buffer.base, byteCount: buffer.byteCount, owner: buffer)
@@ -132,6 +138,7 @@ final class Workspace {
   func reserveScratch(_ byteCount: Int) throws(RunError) {
     let needed = saturatingMultiply(WorkspaceNeed.aligned(byteCount), device.scratchCount)
     if needed <= scratchRegion?.byteCount ?? 0 { return }
+    stream.drain()
     scratchRegion = nil
     let buffer = try allocate(needed, "scratch")
     scratchRegion = Region(base: buffer.base, byteCount: buffer.byteCount, owner: buffer)
@@ -141,6 +148,7 @@ final class Workspace {
 
   func reserveStaging(_ byteCount: Int) throws(RunError) -> DeviceBuffer {
     if let staging, staging.byteCount >= byteCount { return staging }
+    stream.drain()
     let buffer = try allocate(byteCount, "the values of a loop")
     staging = buffer
     return buffer

@@ -2,12 +2,28 @@ import ApusCore
 import ApusGraph
 import ApusOps
 
-/// Recognises scaled dot-product attention written out in primitives, and writes out what no kernel computes.
+/// Recognises scaled dot-product attention written out in primitives.
 enum RaiseAttention {
   static let pass = Pass("attention", "recognise attention written out in primitives") {
     (graph, log) throws(BuildError) in
     var applied = log
     Rewriter.run([raise], on: &graph, catalogue: .standard) { rule, node in
+      applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
+    }
+    Rewriter.run([Simplify.doubleTranspose, Simplify.identityTranspose], on: &graph, catalogue: .standard)
+    log = applied
+  }
+
+  /// Writes attention out in primitives where no template of the target computes it.
+  static func writeOut(_ graph: inout Graph, for target: any Target, _ log: inout FusionLog) {
+    let rule = Rule("attention.write-out", roots: ["attention"], fires: [], skips: []) { rewriting, node in
+      guard let op = node.op as? Attention,
+        !target.templates.contains(where: { $0.refusal(node, in: rewriting.graph) == nil })
+      else { return nil }
+      return try? op.decompose(node.inputs, into: &rewriting.graph, name: node.name)
+    }
+    var applied = log
+    Rewriter.run([rule], on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
     }
     Rewriter.run([Simplify.doubleTranspose, Simplify.identityTranspose], on: &graph, catalogue: .standard)
@@ -40,7 +56,7 @@ enum RaiseAttention {
         + " %p = matmul(%q, %k) %w = softmax(%p) {axis: 3} %y = matmul(%w, %v) }",
     ]
   ) { rewriting, node in
-    guard let result = rewriting.type(node.outputs[0]), result.rank == 4, result.dtype == .f32,
+    guard let result = rewriting.type(node.outputs[0]), result.rank == 4, [.f32, .f16, .bf16].contains(result.dtype),
       let (softmax, guardsRows) = weights(rewriting, node.inputs[0]),
       let axis = try? softmax.op.attributes.int("axis"), axis == 3 || axis == -1
     else { return nil }
@@ -67,7 +83,7 @@ enum RaiseAttention {
     guard let value = rewriting.add(op, [q, k, node.inputs[1]] + (mask.map { [$0] } ?? [])) else { return nil }
     if !guardsRows { return value }
     // Rows that see nothing are zero where the model says so.
-    let zero = rewriting.addConstant(HostTensor(scalar: 0, .f32))
+    let zero = rewriting.addConstant(HostTensor(scalar: 0, result.dtype))
     guard let isNaN = rewriting.add("is_nan", [value]) else { return nil }
     return rewriting.add("where", [isNaN, zero, value])
   }
