@@ -14,13 +14,24 @@ enum RaiseAttention {
     log = applied
   }
 
-  /// Writes attention out in primitives where no template of the target computes it.
+  /// Makes what a target computes of attention that none of its templates takes: small floats are computed in f32, and what
+  /// is left is written out in primitives.
   static func writeOut(_ graph: inout Graph, for target: any Target, _ log: inout FusionLog) {
     let rule = Rule("attention.write-out", roots: ["attention"], fires: [], skips: []) { rewriting, node in
       guard let op = node.op as? Attention,
         !target.templates.contains(where: { $0.refusal(node, in: rewriting.graph) == nil })
       else { return nil }
-      return try? op.decompose(node.inputs, into: &rewriting.graph, name: node.name)
+      guard let type = rewriting.type(node.inputs[0]), type.dtype.byteCount < 4 else {
+        return try? op.decompose(node.inputs, into: &rewriting.graph, name: node.name)
+      }
+      var inputs: [ValueID] = []
+      for input in node.inputs {
+        guard let own = rewriting.type(input) else { return nil }
+        let isWide = own.dtype == .bool || own.dtype == .f32
+        guard let wide = isWide ? input : rewriting.add(Cast(to: .f32), [input]) else { return nil }
+        inputs.append(wide)
+      }
+      return rewriting.add(op, inputs).flatMap { rewriting.add(Cast(to: type.dtype), [$0]) }
     }
     var applied = log
     Rewriter.run([rule], on: &graph, catalogue: .standard) { rule, node in

@@ -15,20 +15,16 @@ extension Attention {
     let isGrouped = shared != 1
     func grouped(_ heads: Dim, _ rest: [Dim]) -> Shape { [sizes.batch, sizes.keyHeads, heads] + rest }
 
-    // Small floats hold scaled scores where they may not hold raw ones.
-    let scalesFirst = types[0].dtype.byteCount < 4 && scale != 1
-    let queries = scalesFirst ? try build.add(Elementwise(.mul), [x[0], build.constant(scale, types[0].dtype)]) : x[0]
     let transposed = try build.add(Transpose([0, 1, 3, 2]), [x[1]])
     var scores: ValueID
     if isGrouped {
-      let q = try build.add(Reshape(grouped(shared, [sizes.queries, sizes.depth])), [queries])
+      let q = try build.add(Reshape(grouped(shared, [sizes.queries, sizes.depth])), [x[0]])
       let k = try build.add(Reshape(grouped(1, [sizes.depth, sizes.keys])), [transposed])
       scores = try build.add(Reshape(sizes.scoreShape), [try build.add(MatMul(), [q, k])])
     } else {
-      scores = try build.add(MatMul(), [queries, transposed])
+      scores = try build.add(MatMul(), [x[0], transposed])
     }
-    scores = try score(
-      scores, factor: scalesFirst ? 1 : scale, x.count > 3 ? x[3] : nil, sizes, types[0].dtype, &build)
+    scores = try score(scores, x.count > 3 ? x[3] : nil, sizes, types[0].dtype, &build)
     let weights = try build.add(Softmax(axis: 3), [scores])
     var result: ValueID
     if isGrouped {
@@ -45,10 +41,10 @@ extension Attention {
 
   /// Scale, cap and masks on raw scores.
   private func score(
-    _ raw: ValueID, factor: Double, _ mask: ValueID?, _ sizes: Geometry, _ dtype: DType, _ build: inout Builder
+    _ raw: ValueID, _ mask: ValueID?, _ sizes: Geometry, _ dtype: DType, _ build: inout Builder
   ) throws(ShapeError) -> ValueID {
     var scores = raw
-    if factor != 1 { scores = try build.add(Elementwise(.mul), [scores, build.constant(factor, dtype)]) }
+    if scale != 1 { scores = try build.add(Elementwise(.mul), [scores, build.constant(scale, dtype)]) }
     if softcap != 0 {
       let cap = build.constant(softcap, dtype)
       scores = try build.add(Elementwise(.tanh), [try build.add(Elementwise(.div), [scores, cap])])
