@@ -7,7 +7,7 @@ weights; its ONNX form is written here from the module's weights, built by `apus
 with the module's before anything is timed. Times are of the device with inputs and outputs in its memory, calls queued back to
 back: of Apus by `apus bench`, of PyTorch by CUDA events around many calls, eager and by torch.compile (max-autotune).
 
-OUT/speed.json has rows of {workload, apus_ms, peer, peer_ms, floor_ms, …}, OUT/speed.md a table. The floor is the larger of bytes
+OUT/speed.json has rows of {workload, apus_ms, peer, peer_ms, floor_ms, …}, OUT/speed.md a table, OUT/layers.txt the steps' times. The floor is the larger of bytes
 by the copy rate and operations by the rate of an 8192³ bf16 product, both measured in the same run.
 Needs torch, torchvision, onnx and numpy. `--tiny` runs small sizes on the CPU backend, to check this script.
 """
@@ -140,10 +140,10 @@ class Gemma(nn.Module):
         self.config = config
         for name, _ in gemma3.shapes(config):
             value = torch.from_numpy(np.array(weights[name])).to(device, torch.bfloat16)
-            self.register_buffer(name.replace(".", "_"), value)
+            self.register_buffer("w_" + name.replace(".", "_"), value)
 
     def weight(self, name: str) -> torch.Tensor:
-        return getattr(self, name.replace(".", "_"))
+        return getattr(self, "w_" + name.replace(".", "_"))
 
     def norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         y = x.float()
@@ -267,6 +267,9 @@ class Bench:
                 torch._dynamo.reset()
                 compiled = torch.compile(work.module, mode="max-autotune", dynamic=False)
                 peers["torch.compile max-autotune"] = [lambda: compiled(*work.inputs.values()), []]
+            if self.options.out:
+                with open(self.options.out / "layers.txt", "a") as layers:
+                    layers.write(f"{work.name}\n{self.apus('bench', engine, *words, '--layers', '--duration', '0.3', '--quiet')}\n")
             own = []
             for _ in range(1 if self.options.tiny else 3):
                 own.append(self.bench(engine, words))
@@ -297,7 +300,6 @@ class Bench:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
     def report(self, out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "speed.json").write_text(json.dumps({"ceilings": self.ceilings, "rows": self.rows}, indent=1) + "\n")
         lines = ["# Speed beside PyTorch", "", f"{self.ceilings}", "",
                  "| workload | Apus ms | fastest peer | peer ms | peer / Apus | floor ms | share of floor |", "|---|---|---|---|---|---|---|"]
@@ -360,6 +362,8 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to check this script")
     options = parser.parse_args()
     options.apus = options.apus.resolve()
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

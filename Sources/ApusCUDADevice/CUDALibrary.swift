@@ -34,7 +34,8 @@ package struct CUDALibrary: Sendable {
   package static let all = [
     driver,
     CUDALibrary(
-      title: "NVRTC", purpose: "compiles kernels", names: ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+      title: "NVRTC", purpose: "compiles kernels",
+      names: (0...).lazy.map { apus_nvrtc_name($0) }.prefix { $0 != nil }.compactMap { $0.map { String(cString: $0) } },
       version: .pair("nvrtcVersion")),
     CUDALibrary(
       title: "cuBLASLt", purpose: "matrix products",

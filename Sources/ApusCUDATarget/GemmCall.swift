@@ -29,13 +29,12 @@ struct GemmCall {
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) {
     switch tactic {
     case .simt(let m, let n, let k, let threadM, let threadN, let residentBlocks, let split):
-      // A fourth of the loads' width where rows of a step are shorter than that.
-      let vectorA = min(problem.vectorA, 4), vectorB = min(problem.vectorB, 4)
       emit(
         region, text: CUDAText.gemmSIMT, body: "apus_gemm_simt", tile: (m, n),
         macros: [
           ("SIMT_BM", m), ("SIMT_BN", n), ("SIMT_BK", k), ("SIMT_TM", threadM), ("SIMT_TN", threadN),
-          ("GEMM_A", problem.kind), ("GEMM_B", problem.kind), ("GEMM_VEC_A", vectorA), ("GEMM_VEC_B", vectorB),
+          ("GEMM_A", problem.kind), ("GEMM_B", problem.kind), ("GEMM_VEC_A", problem.vectorA),
+          ("GEMM_VEC_B", problem.vectorB),
         ], width: problem.epilogueWidth(4), threads: m / threadM * (n / threadN), residentBlocks: residentBlocks,
         shared: 2 * k * (m + n + 8) * (problem.dtype == .f64 ? 8 : 4), split: split, into: &builder)
     case .mma(let m, let n, let kBytes, let warpsM, let warpsN, let stages, let residentBlocks, let split):

@@ -20,7 +20,6 @@ typedef struct apus_cuda_stream *apus_cuda_stream;
 typedef struct apus_cuda_event *apus_cuda_event;
 typedef struct apus_cuda_pool *apus_cuda_pool;
 typedef struct apus_cuda_graph *apus_cuda_graph;
-typedef struct apus_cuda_graph_node *apus_cuda_graph_node;
 typedef struct apus_cuda_graph_exec *apus_cuda_graph_exec;
 
 enum {
@@ -28,15 +27,12 @@ enum {
   APUS_CUDA_OUT_OF_MEMORY = 2,
   /// CUDA_ERROR_NOT_INITIALIZED
   APUS_CUDA_NOT_OPEN = 3,
-  APUS_CUDA_NOT_READY = 600,
 };
 
 /// Values of CUdevice_attribute.
 enum {
   APUS_CUDA_CLOCK_RATE = 13,
   APUS_CUDA_MULTIPROCESSOR_COUNT = 16,
-  APUS_CUDA_MEMORY_CLOCK_RATE = 36,
-  APUS_CUDA_MEMORY_BUS_WIDTH = 37,
   APUS_CUDA_L2_CACHE_SIZE = 38,
   APUS_CUDA_COMPUTE_CAPABILITY_MAJOR = 75,
   APUS_CUDA_COMPUTE_CAPABILITY_MINOR = 76,
@@ -45,15 +41,10 @@ enum {
 /// Values of CUfunction_attribute, CUmemPool_attribute, CUstream_flags, CUevent_flags, CUstreamCaptureMode,
 /// CUlaunchAttributeID.
 enum {
-  APUS_CUDA_FUNCTION_SHARED_BYTES = 1,
-  APUS_CUDA_FUNCTION_LOCAL_BYTES = 3,
-  APUS_CUDA_FUNCTION_REGISTERS = 4,
   APUS_CUDA_FUNCTION_MAX_DYNAMIC_SHARED_BYTES = 8,
   APUS_CUDA_POOL_RELEASE_THRESHOLD = 4,
-  APUS_CUDA_POOL_USED_HIGH = 8,
   APUS_CUDA_STREAM_NON_BLOCKING = 1,
   APUS_CUDA_EVENT_DEFAULT = 0,
-  APUS_CUDA_EVENT_NO_TIMING = 2,
   APUS_CUDA_CAPTURE_THREAD_LOCAL = 1,
   APUS_CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6,
 };
@@ -61,7 +52,6 @@ enum {
 /// X(name, symbol, parameters, arguments)
 #define APUS_CUDA_FUNCTIONS(X)                                                                                         \
   X(init, cuInit, (unsigned flags), (flags))                                                                           \
-  X(driver_version, cuDriverGetVersion, (int *version), (version))                                                     \
   X(device_count, cuDeviceGetCount, (int *count), (count))                                                             \
   X(device_get, cuDeviceGet, (apus_cuda_device * device, int ordinal), (device, ordinal))                              \
   X(device_name, cuDeviceGetName, (char *name, int length, apus_cuda_device device), (name, length, device))           \
@@ -76,8 +66,6 @@ enum {
   X(memory_info, cuMemGetInfo_v2, (size_t *available, size_t *all), (available, all))                                  \
   X(pool_default, cuDeviceGetDefaultMemPool, (apus_cuda_pool * pool, apus_cuda_device device), (pool, device))         \
   X(pool_set, cuMemPoolSetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
-  X(pool_get, cuMemPoolGetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
-  X(pool_trim, cuMemPoolTrimTo, (apus_cuda_pool pool, size_t bytes), (pool, bytes))                                    \
   X(allocate, cuMemAllocAsync, (apus_cuda_address * address, size_t bytes, apus_cuda_stream stream),                   \
     (address, bytes, stream))                                                                                          \
   X(free, cuMemFreeAsync, (apus_cuda_address address, apus_cuda_stream stream), (address, stream))                     \
@@ -97,8 +85,6 @@ enum {
   X(module_unload, cuModuleUnload, (apus_cuda_module module), (module))                                                \
   X(module_function, cuModuleGetFunction, (apus_cuda_function * function, apus_cuda_module module, const char *name),  \
     (function, module, name))                                                                                          \
-  X(function_get, cuFuncGetAttribute, (int *value, int attribute, apus_cuda_function function),                        \
-    (value, attribute, function))                                                                                      \
   X(function_set, cuFuncSetAttribute, (apus_cuda_function function, int attribute, int value),                         \
     (function, attribute, value))                                                                                      \
   X(launch_kernel, cuLaunchKernelEx,                                                                                   \
@@ -118,8 +104,6 @@ enum {
     (stream, flags, priority))                                                                                         \
   X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
   X(stream_synchronize, cuStreamSynchronize, (apus_cuda_stream stream), (stream))                                      \
-  X(stream_wait, cuStreamWaitEvent, (apus_cuda_stream stream, apus_cuda_event event, unsigned flags),                  \
-    (stream, event, flags))                                                                                            \
   X(event_create, cuEventCreate, (apus_cuda_event * event, unsigned flags), (event, flags))                            \
   X(event_destroy, cuEventDestroy_v2, (apus_cuda_event event), (event))                                                \
   X(event_record, cuEventRecord, (apus_cuda_event event, apus_cuda_stream stream), (event, stream))                    \
@@ -138,8 +122,6 @@ enum {
 
 /// Values of CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion.
 enum {
-  APUS_CUDA_MAP_U8 = 0,
-  APUS_CUDA_MAP_U16 = 1,
   APUS_CUDA_MAP_F16 = 6,
   APUS_CUDA_MAP_F32 = 7,
   APUS_CUDA_MAP_BF16 = 9,
@@ -205,9 +187,7 @@ enum {
   X(log_size, nvrtcGetProgramLogSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                   \
   X(log, nvrtcGetProgramLog, (apus_nvrtc_program program, char *log), (program, log))                                  \
   X(cubin_size, nvrtcGetCUBINSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                      \
-  X(cubin, nvrtcGetCUBIN, (apus_nvrtc_program program, char *cubin), (program, cubin))                                 \
-  X(ptx_size, nvrtcGetPTXSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                          \
-  X(ptx, nvrtcGetPTX, (apus_nvrtc_program program, char *ptx), (program, ptx))
+  X(cubin, nvrtcGetCUBIN, (apus_nvrtc_program program, char *cubin), (program, cubin))
 
 #define APUS_NVRTC_DECLARE(name, symbol, parameters, arguments) int apus_nvrtc_##name parameters;
 APUS_NVRTC_FUNCTIONS(APUS_NVRTC_DECLARE)
