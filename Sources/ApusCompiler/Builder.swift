@@ -223,19 +223,25 @@ package enum Builder {
     _ log: inout FusionLog,
     _ target: any Target, _ options: BuildOptions, progress: (Int) -> Void
   ) throws(BuildError) {
+    let runSymbols = runSymbols(graph)
+    plan.shapeSymbols = shapeSymbols(graph, except: runSymbols)
+    // Sizes inside of sequences are symbols too, which nothing sets and no memory has.
+    let known = runSymbols.union(plan.shapeSymbols.map(\.name))
     var inner: [Plan] = []
     for (index, part) in parts.enumerated() {
       var piece = Plan(name: "piece \(index)", fingerprint: target.fingerprint)
       piece.profile = plan.profile
       try lower(part.graph, into: &piece, &shared, &log, target, options, progress: progress)
-      // Sizes inside a piece may use symbols that none of its inputs shows. What stands for any size has no value.
-      let bound = Set((piece.runSymbols + ValueType.anySize.symbols).map(\.name))
+      // Sizes inside a piece may use symbols that none of its inputs shows.
+      let bound = Set(piece.runSymbols.map(\.name))
       for input in piece.inputs.indices { piece.inputs[input].values = nil }
-      piece.shapeSymbols = GraphText.symbols(of: part.graph).filter { !bound.contains($0.name) }
+      piece.shapeSymbols = GraphText.symbols(of: part.graph).filter {
+        known.contains($0.name) && !bound.contains($0.name)
+      }
       inner.append(piece)
     }
     var builder = StepBuilder(graph, sharing: shared)
-    builder.runSymbols = runSymbols(graph)
+    builder.runSymbols = runSymbols
     placeInputs(graph, &builder)
     for (part, piece) in zip(parts, inner) {
       let steps = piece.steps.filter { $0.work.symbols.allSatisfy { !builder.isRunSymbol($0) } }
@@ -248,7 +254,6 @@ package enum Builder {
           traffic: Dim.sum(steps.filter { $0.traffic.symbols.allSatisfy { !builder.isRunSymbol($0) } }.map(\.traffic))))
     }
     finish(&plan, graph, &builder, &shared)
-    plan.shapeSymbols = shapeSymbols(graph, except: builder.runSymbols)
   }
 
   private static func placeInputs(_ graph: Graph, _ builder: inout StepBuilder) {

@@ -275,6 +275,32 @@ import Testing
       tactics.count == 3 && tactics[1] == ["host"] && !tactics[0].contains("host") && !tactics[2].contains("host"))
   }
 
+  /// Sizes of a sequence's elements inside of a body are symbols that nothing around it declares.
+  @Test func sizesInsideOfSequencesStayThere() throws {
+    let text = """
+      graph(%x: seq<f32[_]>) -> (%y) symbols(_: 0..., inner: 0..., element: 0...) {
+        %go = constant bool[] {true}
+        %one = constant i64[] {1}
+        %length = sequence_length(%x) : i64[] @"length"
+        %count = add(%length, %one) @"count"
+        %empty = sequence_empty() {dtype: f32, shape: []} : seq<f32[]> @"empty"
+        %y = loop(%length, %go, %empty, %x) {carried: 1, symbols: []} bodies [
+          graph(%i: i64[], %c: bool[], %out: seq<f32[inner]>, %all: seq<f32[_]>) -> (%c as "c", %next as "next") {
+            %one_of = sequence_at(%all, %i) {shape: [element]} : f32[element] @"at"
+            %next = sequence_insert(%out, %one_of) : seq<f32[_]> @"insert"
+          }
+        ] : seq<f32[_]> @"y"
+      }
+      """
+    let plans = try Self.plans(text.replacing("-> (%y)", with: "-> (%y, %count)"), [], atHost: true)
+    #expect(plans[0].pieces.count > 1 && plans[0].pieces.allSatisfy { $0.plan.shapeSymbols.isEmpty })
+    let elements = [3, 5].map { HostValue.tensor(RandomTensor.make(.f32, [$0], seed: 1)) }
+    let x = HostValue.sequence(elements, element: .tensor(TensorType(.f32, [3])))
+    let context = try Engine(plans: plans, threads: 1).makeContext()
+    let y = try #require(try context.run(inputs: ["x": x])["y"])
+    #expect(Closeness.complaint(y, x, f32: 0) == nil)
+  }
+
   @Test func cutsThatMakeNoSenseAreErrors() throws {
     for (name, code) in [("rleu", "APUS-B-0043"), ("second", "APUS-B-0031")] {
       let error = #expect(throws: BuildError.self) { try Self.plans(breaks: ["sin", name]) }
