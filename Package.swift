@@ -134,7 +134,7 @@ let package = Package(
       "ApusCUDATargetTests",
       [
         "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "ApusCUDATarget",
-        "ApusCPUDevice", "ApusTesting",
+        "ApusCUDADevice", "ApusCPUDevice", "ApusTesting",
       ], exclude: ["emulation.h", "emulated_ptx.h"]),
     tests(
       "ApusCPUTargetTests",

@@ -27,22 +27,23 @@ package func modelInputs(_ path: String) throws(ImportError) -> [(name: String, 
   try Importers.find(for: path).inputs(of: path)
 }
 
-/// Compiles a model for a backend's target, and times its profiles when there are several and this machine can run them.
+/// Compiles a model for a backend's targets, and times its profiles when there are several and this machine can run them.
 ///
-/// - Parameter target: one of the backend's target names; `native` is this machine.
+/// - Parameter targets: of the backend's target names; `native` is this machine.
 /// - Parameter jobs: how many compilers run at once; nil for one per core.
 /// - Throws: ``BuildError`` with every problem of the phase that failed.
 package func build(
-  _ model: Model, for backend: Backend = .cpu, target: String = "native", jobs: Int? = nil,
+  _ model: Model, for backend: Backend = .cpu, targets names: [String] = ["native"], jobs: Int? = nil,
   options: BuildOptions = BuildOptions()
 ) throws(BuildError) -> BuildResult {
+  var targets: [any Target] = []
+  for name in names { targets.append(try backend.makeTarget(name, jobs)) }
   var result = try Builder.build(
-    model.graph, name: model.name, metadata: model.metadata, target: try backend.makeTarget(target, jobs),
-    options: options)
+    model.graph, name: model.name, metadata: model.metadata, targets: targets, options: options)
   // Times tell `.fastest` what to choose. An engine for another machine has none.
-  if result.plans.count > 1, let engine = try? Engine(plans: result.plans) {
+  if result.plans.byTarget[0].count > 1, let engine = try? Engine(plans: result.plans) {
     options.progress(.measure, 0, 0)
-    result.plans = engine.timed()
+    result.plans = result.plans.replacing(with: engine.timed())
   }
   return result
 }
@@ -53,16 +54,16 @@ package func build(
 ///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
 ///   - profiles: ranges of sizes, each with kernels of its own; none for one plan that takes every size.
 ///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
-///   - target: `native`, or an instruction-set level such as `x86-64-v3`.
+///   - targets: `native`, or instruction-set levels such as `x86-64-v3`: the engine has plans for each of them.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
-/// - Returns: a plan for each profile.
+/// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], breaks: [String] = [],
-  target: String = "native", warn: (Diagnostic) -> Void = { _ in }
+  targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let model = try importModel(url.path, shapes: shapes)
-  let result = try build(model, target: target, options: BuildOptions(profiles: profiles, breaks: breaks))
+  let result = try build(model, targets: targets, options: BuildOptions(profiles: profiles, breaks: breaks))
   result.warnings.forEach(warn)
   return result.plans
 }
@@ -74,16 +75,17 @@ public func buildPlans(
 ///   - url: the model that the plans were built from.
 ///   - plans: those of the engine, as ``Engine/plans`` or `buildPlans` gives them.
 ///   - shapes: those that the plans were built with.
-/// - Throws: ``ImportError``, or ``BuildError``: `APUS-B-0040` for another model, `-0041` another target, `-0042` a name that is
+///   - targets: those that the plans were built for.
+/// - Throws: ``ImportError``, or ``BuildError``: `APUS-B-0040` for another model, `-0041` other targets, `-0042` a name that is
 ///   taken.
-/// - Returns: the plans with those for `profiles` behind them.
+/// - Returns: the plans, those of each target with those for `profiles` behind them.
 public func buildPlans(
   contentsOf url: URL, adding profiles: [Profile], to plans: [Plan], shapes: [String: [Int]] = [:],
-  target: String = "native"
+  targets: [String] = ["native"]
 ) throws -> [Plan] {
   if profiles.isEmpty { return plans }
   let model = try importModel(url.path, shapes: shapes)
-  return try build(model, target: target, options: BuildOptions(profiles: profiles, earlier: plans)).plans
+  return try build(model, targets: targets, options: BuildOptions(profiles: profiles, earlier: plans)).plans
 }
 
 /// Builds the model in a file for the profiles that its inputs declare.
@@ -95,16 +97,16 @@ public func buildPlans(
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``BuildError`` with every mistake of the declarations, `APUS-B-0026` when the model has an input of another
 ///   element type; ``ImportError`` or ``BuildError`` of the model.
-/// - Returns: a plan for each profile.
+/// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, inputs: [Input], profileNames: [String] = [], breaks: [String] = [],
-  target: String = "native", warn: (Diagnostic) -> Void = { _ in }
+  targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
     url.path, ImportOptions(shapes: set.shapes, values: set.values, catalogue: .standard))
   try checkTypes(inputs, of: model)
-  let result = try build(model, target: target, options: BuildOptions(profiles: set.profiles, breaks: breaks))
+  let result = try build(model, targets: targets, options: BuildOptions(profiles: set.profiles, breaks: breaks))
   result.warnings.forEach(warn)
   return result.plans
 }
@@ -126,7 +128,8 @@ extension [Plan] {
 }
 
 extension Engine {
-  /// Loads an engine file and makes it ready on the device that it was built for.
+  /// Loads an engine file and makes it ready on the device that it was built for, with the plans of the target that suits it
+  /// best.
   ///
   /// - Parameter threads: how many threads compute; nil for one per core.
   /// - Throws: ``EngineFileError`` with the exact difference when the engine does not fit this machine.

@@ -84,7 +84,7 @@ struct AdviseCommand: ParsableCommand {
       return (space, try RunCosts.byModel(model, space) ?? .byElements(space))
     }
     if let path = engine {
-      let plans = try EngineFile.read(path)
+      let plans = try EngineFile.read(path).byTarget.max { $0.timingCount < $1.timingCount } ?? []
       let inputs = Plan.mergedInputs(plans)
       let space =
         try inputs.map { try ShapeSpace(observations, inputs: $0, fixed: Plan.fixedSymbols(plans)) }
@@ -97,4 +97,8 @@ struct AdviseCommand: ParsableCommand {
     let space = ShapeSpace(observations)
     return (space, .byElements(space))
   }
+}
+
+extension [Plan] {
+  fileprivate var timingCount: Int { reduce(0) { $0 + $1.timings.count } }
 }

@@ -21,6 +21,7 @@ struct BuildCommand: ParsableCommand {
 
         apus build model.onnx -o model.apus
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
+        apus build model.onnx --backend cuda --target sm_80,sm_90a,compute_90
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
         apus build model.onnx --profile "any: shape=[-1,4]..[512,4]@[128,4]"
@@ -29,7 +30,9 @@ struct BuildCommand: ParsableCommand {
 
       In brackets stand the elements of an integer input that decide sizes, not its shape. Shape flags are those of \
       trtexec: NAME:SIZExSIZE,… for inputs, each for the --profile=N before it. Of min, opt and max those left out are \
-      filled from the others. With --from the engine's profiles stay as they are; give --shape and --break-at as they were.
+      filled from the others. With --from the engine's profiles stay as they are; give --shape and --break-at as they were. \
+      With several targets the engine has code for each and the constants once; the one that suits the device best runs. \
+      compute_NN is assembly, which the drivers of newer GPUs compile when the engine is loaded.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -46,10 +49,11 @@ struct BuildCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Instruction set or architecture: "
-        + Backend.all.map { "\($0.targets.joined(separator: ", ")) (\($0.name))" }.joined(separator: "; ") + ".",
-      valueName: "NAME"))
-  var target = "native"
+      "Instruction sets or architectures, one or more: "
+        + Backend.all.map { "\($0.targets.joined(separator: ", ")) (\($0.name))" }.joined(separator: "; ")
+        + " (default: native, or what the engine of --from is for).",
+      valueName: "NAME,…"))
+  var target: [String] = []
 
   @Option(help: ArgumentHelp("Fix the shape of an input.", valueName: "NAME=1x3x640x640"))
   var shape: [String] = []
@@ -103,13 +107,16 @@ struct BuildCommand: ParsableCommand {
     let model = try importModel(path, shapes: request.shapes, values: values?.values ?? [:])
     let profiles = try ProfileArguments.parse(
       declarations, option: option, symbols: model.symbols,
-      inputs: model.inputTypes, earlier: earlier.map(\.profile.name), fixed: Set(request.shapes.keys), values: values)
+      inputs: model.inputTypes, earlier: Set(earlier.map(\.profile.name)).sorted(), fixed: Set(request.shapes.keys),
+      values: values)
     let options = BuildOptions(
       profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost,
       allowsHostOperations: allowHostOps
     ) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
-    let result = try build(model, for: request.backend, target: target, jobs: jobs, options: options)
+    let targets =
+      !request.targets.isEmpty ? request.targets : earlier.isEmpty ? ["native"] : earlier.targets.map(\.target)
+    let result = try build(model, for: request.backend, targets: targets, jobs: jobs, options: options)
     progress.update("write", 0, of: 0)
     try EngineFile.write(result.plans, to: output)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
@@ -125,6 +132,7 @@ struct BuildCommand: ParsableCommand {
   /// Arguments that make sense by themselves.
   private struct Request {
     var backend: Backend
+    var targets: [String]
     var shapes: [String: [Int]]
     var profiles: ProfileDeclarations
   }
@@ -139,10 +147,13 @@ struct BuildCommand: ParsableCommand {
         "APUS-C-0016", "there is no backend '\(backend)'", place: "--backend",
         hint: Spelling.hint(for: backend, in: names))
     }
-    if let chosen, !chosen.targets.contains(target) {
-      problems.add(
-        "APUS-C-0016", "backend \(chosen.name) has no target '\(target)'", place: "--target",
-        hint: Spelling.hint(for: target, in: chosen.targets))
+    let targets = target.flatMap { $0.split(separator: ",", omittingEmptySubsequences: false).map(String.init) }
+    if let chosen {
+      for target in targets where !chosen.targets.contains(target) {
+        problems.add(
+          "APUS-C-0016", "backend \(chosen.name) has no target '\(target)'", place: "--target",
+          hint: Spelling.hint(for: target, in: chosen.targets))
+      }
     }
     if let jobs, !(1...1024).contains(jobs) {
       problems.add("APUS-C-0014", "1 to 1024 jobs are possible, \(jobs) are asked for", place: "--jobs")
@@ -161,7 +172,7 @@ struct BuildCommand: ParsableCommand {
     }
     try problems.throwIfAny()
     guard let chosen else { throw UsageError(problems: problems.found) }
-    return Request(backend: chosen, shapes: shapes, profiles: declared)
+    return Request(backend: chosen, targets: targets, shapes: shapes, profiles: declared)
   }
 
   /// The profiles to build: those to add, or those of a new engine.
@@ -189,15 +200,17 @@ struct BuildCommand: ParsableCommand {
   }
 
   private func report(_ result: BuildResult, _ path: String, _ duration: Duration) {
-    let plans = result.plans
+    let targets = result.plans.byTarget
+    let plans = targets[0]
     let (seconds, plan) = (duration / .seconds(1), plans[0])
     let steps = plans.reduce(0) { $0 + $1.stepCount }
+    let functions = targets.reduce(0) { $0 + $1[0].functions.count }
     if json {
       print(
         JSON.object([
           ("model", .string(model)), ("engine", .string(path)), ("engine_bytes", .int(FileSize.of(path))),
-          ("seconds", .number(seconds)), ("steps", .int(steps)), ("functions", .int(plan.functions.count)),
-          ("target", .string(plan.fingerprint.target)), ("constant_bytes", .int(plan.constants.byteCount)),
+          ("seconds", .number(seconds)), ("steps", .int(steps)), ("functions", .int(functions)),
+          ("targets", .strings(result.plans.targets.map(\.target))), ("constant_bytes", .int(plan.constants.byteCount)),
           ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
           ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
           ("profiles", .strings(plans.map(\.profile.name))), ("pieces", .int(plan.pieces.count)),
@@ -207,8 +220,8 @@ struct BuildCommand: ParsableCommand {
     }
     print(
       """
-      \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(plan.pieces.isEmpty ? "" : "\(plan.pieces.count) pieces, ")\(steps) steps, \(plan.functions.count) kernels for \
-      \(plan.fingerprint.backend) \(plan.fingerprint.target), in \(Units.fixed(seconds, 1)) s
+      \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(plan.pieces.isEmpty ? "" : "\(plan.pieces.count) pieces, ")\(steps) steps, \(functions) kernels for \
+      \(plan.fingerprint.backend) \(result.plans.targets.names), in \(Units.fixed(seconds, 1)) s
       """)
   }
 }

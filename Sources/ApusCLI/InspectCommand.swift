@@ -17,6 +17,7 @@ struct InspectCommand: ParsableCommand {
 
         apus inspect model.apus --shape images=1x3x640x640
         apus inspect model.apus --profile decode
+        apus inspect model.apus --target sm_90a
         apus inspect model.onnx --json | jq .metadata
       """)
 
@@ -29,6 +30,9 @@ struct InspectCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The profile whose steps are shown (default: the first).", valueName: "NAME|INDEX"))
   var profile: String?
 
+  @Option(help: ArgumentHelp("The target whose steps are shown (default: the first).", valueName: "NAME"))
+  var target: String?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -36,6 +40,15 @@ struct InspectCommand: ParsableCommand {
     guard let profile else { return plans[0] }
     let selection = Int(profile).map { ProfileSelection.index($0) } ?? .named(profile)
     return plans[try selection.index(in: plans.map(\.profile))]
+  }
+
+  private func plansOfTarget(_ plans: [Plan]) throws(UsageError) -> [Plan] {
+    let targets = plans.byTarget
+    guard let target else { return targets[0] }
+    if let chosen = targets.first(where: { $0[0].fingerprint.target == target }) { return chosen }
+    throw UsageError(
+      "APUS-C-0016", "the engine is for \(plans.targets.names), not for '\(target)'", place: "--target",
+      hint: Spelling.hint(for: target, in: plans.targets.map(\.target)))
   }
 
   func run() throws {
@@ -48,7 +61,8 @@ struct InspectCommand: ParsableCommand {
       let report = ModelReport(model: try importModel(model), fileByteCount: byteCount)
       return print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
     }
-    let plans = try EngineFile.read(model)
+    let all = try EngineFile.read(model)
+    let plans = try plansOfTarget(all)
     let plan = try chosen(from: plans)
     let given = try ShapeArguments(shape, inputs: plan.inputTypes)
     let values = SymbolValues(plan: plan, shapes: given.byName)
@@ -56,7 +70,8 @@ struct InspectCommand: ParsableCommand {
     let memory = try known.map { try plan.memoryForecast(shapes: $0) }
     let profiles = plans.map { ProfileRow(plan: $0) }
     let report = PlanReport(
-      plan: plan, profiles: profiles, tactics: TacticComparison(plans: plans), fileByteCount: byteCount, values: values,
+      plan: plan, targets: all.targets, profiles: profiles, tactics: TacticComparison(plans: plans),
+      fileByteCount: byteCount, values: values,
       memory: memory)
     print(json ? report.json.description : report.text, terminator: json ? "\n" : "")
   }

@@ -12,6 +12,7 @@ import CApusHost
 /// The processors of this machine, with a pool of threads that launches are spread over.
 public final class CPUDevice: Device {
   public let name: String
+  public let identity: DeviceIdentity
   public let sharesHostMemory = true
   public let features: CPUFeatures
   public let memoryByteCount: Int
@@ -23,13 +24,16 @@ public final class CPUDevice: Device {
     memoryByteCount = Int(clamping: apus_physical_memory())
     pool = ThreadPool(threadCount: threads ?? features.processorCount)
     name = "cpu (\(features.level), \(pool.threadCount) threads)"
+    identity = DeviceIdentity(
+      target: features.level, model: "\(features.model), \(pool.threadCount) threads", driver: "",
+      cacheByteCount: Int(clamping: apus_cache_size()))
   }
 
   /// Number of threads that compute, the calling one included.
   public var threadCount: Int { pool.threadCount }
   public var scratchCount: Int { pool.threadCount }
 
-  public func check(_ fingerprint: Fingerprint) throws(EngineFileError) {
+  public func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int {
     if fingerprint.backend != "cpu" {
       throw EngineFileError(
         "APUS-E-0011", "the engine is for backend '\(fingerprint.backend)', this device is 'cpu'",
@@ -48,6 +52,7 @@ public final class CPUDevice: Device {
           + features.names.joined(separator: ", "),
         place: "fingerprint", hint: "Build the engine with --target \(features.level).")
     }
+    return features.rank(of: fingerprint.target)
   }
 
   public func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer {

@@ -8,6 +8,8 @@ public struct CPUFeatures: Sendable {
   public let names: [String]
   /// Processors this process may run on.
   public let processorCount: Int
+  /// The processor's name: `AMD EPYC 9655 96-Core Processor`.
+  public let model: String
 
   /// Features that each level adds to the one before it.
   private static let levels: [(name: String, features: [String])] = [
@@ -28,12 +30,16 @@ public struct CPUFeatures: Sendable {
     }
     self.names = names
     processorCount = Int(apus_processor_count())
+    var text = [CChar](repeating: 0, count: 64)
+    apus_processor_model(&text)
+    model = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
   init(architecture: String, names: [String]) {
     self.architecture = architecture
     self.names = names
     processorCount = 1
+    model = "unknown"
   }
 
   /// The highest instruction-set level: `x86-64-v4`, or the architecture where there are no levels.
@@ -41,6 +47,9 @@ public struct CPUFeatures: Sendable {
     if architecture != "x86-64" { return architecture }
     return Self.levels.last { missing(for: $0.name) == [] }?.name ?? architecture
   }
+
+  /// How far a level goes: 0 for none, or for one that is not known.
+  func rank(of target: String) -> Int { Self.levels.firstIndex { $0.name == target } ?? 0 }
 
   /// What this machine lacks to run code for a level; nil when the level is of another architecture or unknown.
   public func missing(for target: String) -> [String]? {

@@ -6,6 +6,7 @@ import CApusCUDA
 /// A GPU by the CUDA driver.
 public final class CUDADevice: Device {
   public let name: String
+  public let identity: DeviceIdentity
   public let memoryByteCount: Int
   public let scratchCount = 1
   public let sharesHostMemory = false
@@ -25,22 +26,27 @@ public final class CUDADevice: Device {
     processor = processors[ordinal]
     name = "cuda:\(ordinal) (\(processor.name))"
     memoryByteCount = processor.memoryByteCount
+    identity = DeviceIdentity(
+      target: processor.architecture, model: processor.name, driver: try CUDADriver.version(),
+      cacheByteCount: processor.l2ByteCount)
     context = try CUDAContext(ordinal: ordinal)
     pool = try MemoryPool(context)
   }
 
-  public func check(_ fingerprint: Fingerprint) throws(EngineFileError) {
+  public func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int {
     if fingerprint.backend != "cuda" {
       throw EngineFileError(
         "APUS-E-0011", "the engine is for backend '\(fingerprint.backend)', this device is 'cuda'",
         place: "fingerprint", hint: "Build the engine with --backend cuda.")
     }
-    if !processor.runs(fingerprint.target) {
+    let code = CUDACodeName(fingerprint.target)
+    guard let suitability = code?.suitability(major: processor.major, minor: processor.minor) else {
       throw EngineFileError(
         "APUS-E-0012",
         "the engine is for \(fingerprint.target), this GPU (\(processor.name)) is \(processor.architecture)",
         place: "fingerprint", hint: "Build the engine with --target \(processor.architecture).")
     }
+    return suitability
   }
 
   public func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try pool.allocate(byteCount) }
@@ -161,14 +167,4 @@ private final class MemoryPool: @unchecked Sendable {
 extension CUDADriver.Processor {
   /// The architecture that code for this GPU alone is compiled for: `sm_90a`.
   package var architecture: String { "sm_\(major)\(minor)" + (major >= 9 && major != 12 ? "a" : "") }
-
-  /// Whether machine code for an architecture runs: that of the same major version, and no higher minor one; with `a`, that
-  /// of the very version.
-  func runs(_ target: String) -> Bool {
-    guard target.hasPrefix("sm_") else { return false }
-    let digits = target.dropFirst(3).prefix { $0.isNumber }
-    guard let number = Int(digits) else { return false }
-    if target.hasSuffix("a") { return number == major * 10 + minor }
-    return number / 10 == major && number % 10 <= minor
-  }
 }

@@ -49,6 +49,16 @@ package enum CUDADriver {
   ///   own words.
   package static func require() throws(DeviceError) { try opened.get() }
 
+  /// The newest CUDA that the driver runs: `13.0`.
+  ///
+  /// - Throws: ``DeviceError`` as ``require()``.
+  static func version() throws(DeviceError) -> String {
+    try require()
+    var version: Int32 = 0
+    try check(apus_cuda_driver_version(&version), "asking for the driver's version")
+    return "\(version / 1000).\(version % 1000 / 10)"
+  }
+
   /// The GPUs in the driver's order.
   ///
   /// - Throws: ``DeviceError`` as ``require()``.

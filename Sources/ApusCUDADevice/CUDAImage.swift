@@ -3,13 +3,16 @@ import ApusPlan
 import ApusRuntime
 import CApusCUDA
 
-/// Machine code loaded on a GPU.
+/// Code loaded on a GPU; the driver compiles assembly.
 final class CUDAImage: DeviceImage, @unchecked Sendable {
   private let context: CUDAContext
   private let module: apus_cuda_module
+  /// Whether kernels wait for those in front, which code for 9.0 and later can.
+  private let waits: Bool
 
   init(_ image: KernelImage, _ context: CUDAContext) throws(DeviceError) {
     self.context = context
+    waits = (CUDACodeName(image.target)?.capability ?? 0) >= 90
     context.enter()
     var module: apus_cuda_module?
     let result = image.bytes.withUnsafeBytes { apus_cuda_module_load(&module, $0.baseAddress) }
@@ -41,6 +44,7 @@ final class CUDAImage: DeviceImage, @unchecked Sendable {
         "asking for \(function.sharedByteCount) bytes of shared memory for '\(function.symbol)'")
     }
     return DeviceFunction(
-      handle: UnsafeMutableRawPointer(handle), threads: function.threads, sharedByteCount: function.sharedByteCount)
+      handle: UnsafeMutableRawPointer(handle), threads: function.threads, sharedByteCount: function.sharedByteCount,
+      waits: waits)
   }
 }

@@ -10,7 +10,7 @@ final class CUDAStream: DeviceStream {
   private let stream: apus_cuda_stream
   private var failure: DeviceError?
 
-  /// Whether kernels start before those in front have ended: each waits by itself for what it needs.
+  /// Whether kernels that wait by themselves for what they need start before those in front have ended.
   private let overlaps: Bool
 
   init(_ context: CUDAContext, priority: Int = 0, overlaps: Bool = false) throws(DeviceError) {
@@ -40,7 +40,8 @@ final class CUDAStream: DeviceStream {
     let result = apus_cuda_launch(
       apus_cuda_function(launch.function.handle), UInt32(clamping: launch.blocks), UInt32(launch.function.threads),
       UInt32(launch.function.sharedByteCount), stream, launch.buffers,
-      launch.parameterCount == 0 ? nil : UnsafeRawPointer(launch.parameters), launch.maps, overlaps ? 1 : 0)
+      launch.parameterCount == 0 ? nil : UnsafeRawPointer(launch.parameters), launch.maps,
+      overlaps && launch.function.waits ? 1 : 0)
     note(result, "launching \(launch.blocks) blocks of \(launch.function.threads) threads")
   }
 

@@ -3,7 +3,7 @@ package import ApusCore
 package import ApusKernel
 package import ApusPlan
 
-/// Code generation for NVIDIA GPUs: kernels become CUDA C++, each of which NVRTC compiles to machine code.
+/// Code generation for NVIDIA GPUs: kernels become CUDA C++, each of which NVRTC compiles to machine code or assembly.
 package struct CUDACodeTarget: Target {
   package let architecture: CUDAArchitecture
   private let jobs: Int
@@ -37,8 +37,11 @@ package struct CUDACodeTarget: Target {
   }
 
   package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
-    let compiler = KernelCompiler(compiler: try NVRTC.find(), options: options, jobs: jobs)
-    return try compiler.cubins(sources, progress: progress).map { KernelImage(target: architecture.name, bytes: $0) }
+    let compiler = KernelCompiler(
+      compiler: try NVRTC.find(), options: options, form: architecture.isVirtual ? .assembly : .machineCode, jobs: jobs)
+    return try compiler.images(of: sources, progress: progress).map {
+      KernelImage(target: architecture.name, bytes: $0)
+    }
   }
 
   private var options: [String] {

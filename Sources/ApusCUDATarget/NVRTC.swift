@@ -55,11 +55,19 @@ package struct NVRTC: Sendable {
     package let log: String
   }
 
-  /// Compiles a source to machine code.
+  /// What sources become.
+  package enum Form: String, Sendable {
+    case machineCode = "cubin"
+    case assembly = "ptx"
+  }
+
+  /// Compiles a source.
   ///
-  /// - Parameter options: as the command line takes them.
+  /// - Parameter options: as the command line takes them; they name a real or a virtual architecture, as the form needs it.
   /// - Throws: ``BuildError`` `APUS-B-0012` with the compiler's words.
-  package func compile(_ source: String, options: [String]) throws(BuildError) -> Compilation {
+  package func compile(
+    _ source: String, options: [String], to form: Form = .machineCode
+  ) throws(BuildError) -> Compilation {
     var program: apus_nvrtc_program?
     guard apus_nvrtc_create(&program, source, "kernel.cu", 0, nil, nil) == 0, let program else {
       throw BuildError("APUS-B-0012", "NVRTC takes no source", place: name)
@@ -80,7 +88,12 @@ package struct NVRTC: Sendable {
         place: options.joined(separator: " "),
         hint: "Run with APUS_DUMP=FOLDER to see the source.")
     }
-    return Compilation(bytes: Self.text(program, apus_nvrtc_cubin_size, apus_nvrtc_cubin), log: log)
+    let bytes =
+      switch form {
+      case .machineCode: Self.text(program, apus_nvrtc_cubin_size, apus_nvrtc_cubin)
+      case .assembly: Self.text(program, apus_nvrtc_ptx_size, apus_nvrtc_ptx)
+      }
+    return Compilation(bytes: bytes, log: log)
   }
 
   private static func text(
@@ -100,15 +113,16 @@ package struct NVRTC: Sendable {
 struct KernelCompiler: Sendable {
   let compiler: NVRTC
   let options: [String]
+  let form: NVRTC.Form
   let jobs: Int
 
-  /// Machine code of each source, in their order.
+  /// What each source becomes, in their order.
   ///
   /// - Throws: ``BuildError`` with what failed, every source that did.
-  func cubins(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [[UInt8]] {
+  func images(of sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [[UInt8]] {
     let folder = try BuildCache.folder("cubins")
     let identity = ([compiler.version] + options).joined(separator: " ")
-    let paths = sources.map { "\(folder)/\(ContentHash.hex([$0, identity])).cubin" }
+    let paths = sources.map { "\(folder)/\(ContentHash.hex([$0, identity])).\(form.rawValue)" }
     let missing = sources.indices.filter { access(paths[$0], R_OK) != 0 }
     var done = sources.count - missing.count
     progress(done, sources.count)
@@ -135,18 +149,18 @@ struct KernelCompiler: Sendable {
     }
     let found = problems.withLock { $0 }.sorted { $0.index < $1.index }.flatMap(\.found)
     if !found.isEmpty { throw BuildError(problems: found) }
-    var cubins: [[UInt8]] = []
+    var images: [[UInt8]] = []
     for path in paths {
       do {
         let file = try MappedFile(path: path)
-        cubins.append(withExtendedLifetime(file) { Array(file.bytes) })
+        images.append(withExtendedLifetime(file) { Array(file.bytes) })
       } catch { throw BuildError("APUS-B-0032", "\(error)") }
     }
-    return cubins
+    return images
   }
 
   private func compile(_ source: String, to path: String) throws(BuildError) {
-    let result = try compiler.compile(source, options: options)
+    let result = try compiler.compile(source, options: options, to: form)
     // The compiler serialises matrix instructions whose registers it cannot keep apart: a kernel that is much slower.
     if result.log.contains("C7510") || result.log.contains("wgmma pipeline crossing") {
       throw BuildError("APUS-B-0051", "matrix instructions are serialised: \(result.log.prefix(600))")

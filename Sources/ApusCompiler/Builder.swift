@@ -41,7 +41,7 @@ package enum BuildPhase: String, Sendable {
   case optimise, lower, compile, measure
 }
 
-/// The plans of an engine, one for each profile, with the account of how they came about.
+/// The plans of an engine, one for each target and profile, with the account of how they came about.
 package struct BuildResult: Sendable {
   package var plans: [Plan]
   package var log: FusionLog
@@ -51,52 +51,74 @@ package struct BuildResult: Sendable {
 
 /// Compiles a graph to plans.
 package enum Builder {
-  /// Makes a plan for each profile; without profiles one that takes every size. Plans share kernels and constants.
+  /// Makes a plan for each target and profile; without profiles one that takes every size. Plans of a target share kernels, all
+  /// share constants.
   ///
-  /// Plans that are there already stay as they are but for what they share: new functions are in an image of their own, new
+  /// Plans that are there already stay as they are but for what they share: new functions are in images of their own, new
   /// constants behind the old.
   ///
+  /// - Parameter targets: at least one; of several with equal fingerprints the first counts.
   /// - Throws: ``BuildError``; every problem of a phase at once.
   package static func build(
-    _ source: Graph, name: String, metadata: [String: String] = [:], target: any Target, options: BuildOptions
+    _ source: Graph, name: String, metadata: [String: String] = [:], targets: [any Target], options: BuildOptions
   ) throws(BuildError) -> BuildResult {
     let profiles = options.profiles.isEmpty ? [Profile(name: "default", ranges: [])] : options.profiles
-    var warnings: [Diagnostic] = []
+    let targets = distinct(targets)
+    var result = BuildResult(plans: [], log: FusionLog(), warnings: [])
     let modelHash = GraphText.contentHash(of: source)
-    try check(options, modelHash: modelHash, name: name, target)
-    let graphs = try specialised(source, profiles, &warnings)
-    var log = FusionLog()
+    try check(options, modelHash: modelHash, name: name, targets)
+    let graphs = try specialised(source, profiles, &result.warnings)
     var shared = SharedParts(continuing: options.earlier)
-    var plans: [Plan] = []
-    for (graph, profile) in zip(graphs, profiles) {
-      var plan = Plan(name: name, fingerprint: target.fingerprint)
-      plan.metadata = options.earlier.first?.metadata ?? metadata
-      plan.modelHash = modelHash
-      plan.profile = profile
-      let done = plans.count * options.passes.count
-      func progress(_ pass: Int) { options.progress(.optimise, done + pass, profiles.count * options.passes.count) }
-      if let parts = try parts(of: graph, target, options) {
-        try lower(graph, parts, into: &plan, &shared, &log, target, options, progress: progress)
-      } else {
-        try lower(graph, into: &plan, &shared, &log, target, options, progress: progress)
+    for (position, target) in targets.enumerated() {
+      let earlier = options.earlier.filter { $0.fingerprint == target.fingerprint }
+      shared.begin(continuing: earlier)
+      var plans: [Plan] = []
+      for (graph, profile) in zip(graphs, profiles) {
+        var plan = Plan(name: name, fingerprint: target.fingerprint)
+        plan.metadata = options.earlier.first?.metadata ?? metadata
+        plan.modelHash = modelHash
+        plan.profile = profile
+        let done = (position * profiles.count + plans.count) * options.passes.count
+        let all = targets.count * profiles.count * options.passes.count
+        func progress(_ pass: Int) { options.progress(.optimise, done + pass, all) }
+        if let parts = try parts(of: graph, target, options) {
+          try lower(graph, parts, into: &plan, &shared, &result.log, target, options, progress: progress)
+        } else {
+          try lower(graph, into: &plan, &shared, &result.log, target, options, progress: progress)
+        }
+        plans.append(plan)
       }
-      plans.append(plan)
-    }
-    if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
-    try dump(plans, shared)
-    var images = options.earlier.first?.images ?? []
-    if !shared.sources.isEmpty {
-      options.progress(.compile, 0, shared.sources.count)
-      let compiled = try target.compile(shared.sources) { options.progress(.compile, $0, $1) }
-      shared.place(in: compiled, behind: images.count)
-      images += compiled
+      if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
+      try dump(plans, shared, targets.count == 1 ? "" : "\(target.fingerprint.target)-")
+      let images = try images(of: &shared, behind: earlier.first?.images ?? [], target, options)
+      for var plan in earlier + plans {
+        plan.share(functions: shared.functions, images: images, constants: plan.constants)
+        result.plans.append(plan)
+      }
     }
     let constants = shared.constants.makeSection()
-    plans = options.earlier + plans
-    for index in plans.indices {
-      plans[index].share(functions: shared.functions, images: images, constants: constants)
+    for index in result.plans.indices {
+      let plan = result.plans[index]
+      result.plans[index].share(functions: plan.functions, images: plan.images, constants: constants)
     }
-    return BuildResult(plans: plans, log: log, warnings: warnings)
+    return result
+  }
+
+  /// The first target of each fingerprint.
+  private static func distinct(_ targets: [any Target]) -> [any Target] {
+    var seen: Set<Fingerprint> = []
+    return targets.filter { seen.insert($0.fingerprint).inserted }
+  }
+
+  /// Compiles the functions that are in no image yet, and says in which they are.
+  private static func images(
+    of shared: inout SharedParts, behind earlier: [KernelImage], _ target: any Target, _ options: BuildOptions
+  ) throws(BuildError) -> [KernelImage] {
+    if shared.sources.isEmpty { return earlier }
+    options.progress(.compile, 0, shared.sources.count)
+    let compiled = try target.compile(shared.sources) { options.progress(.compile, $0, $1) }
+    shared.place(in: compiled, behind: earlier.count)
+    return earlier + compiled
   }
 
   /// Refuses plans in which the host computes, and says what.
@@ -113,9 +135,9 @@ package enum Builder {
     if !problems.isEmpty { throw BuildError(problems: problems) }
   }
 
-  /// Whether the plans that are there already are of this model and target.
+  /// Whether the plans that are there already are of this model and these targets.
   private static func check(
-    _ options: BuildOptions, modelHash: String, name: String, _ target: any Target
+    _ options: BuildOptions, modelHash: String, name: String, _ targets: [any Target]
   ) throws(BuildError) {
     guard let first = options.earlier.first else { return }
     var problems: [Diagnostic] = []
@@ -126,14 +148,16 @@ package enum Builder {
           "the engine was built from '\(first.name)', content \(first.modelHash), the model is '\(name)', content \(modelHash)",
           place: "model", hint: "Give the model that the engine was built from, with the same shapes."))
     }
-    let (own, other) = (first.fingerprint, target.fingerprint)
-    if own != other {
+    let (own, asked) = (options.earlier.targets, targets.map(\.fingerprint))
+    if Set(own) != Set(asked) {
       problems.append(
         Diagnostic(
-          "APUS-B-0041", "the engine was built \(own.text), the target is \(other.text)", place: "target",
-          hint: "Build for the engine's target, with --target \(own.target), by the same version of apus."))
+          "APUS-B-0041", "the engine was built \(own.text), the target is \(asked.text)", place: "target",
+          hint:
+            "Build for the engine's targets, with --target \(own.map(\.target).joined(separator: ",")), by the same "
+            + "version of apus."))
     }
-    let names = options.earlier.map(\.profile.name)
+    let names = options.earlier.byTarget[0].map(\.profile.name)
     for profile in options.profiles where names.contains(profile.name) {
       problems.append(
         Diagnostic(
@@ -267,11 +291,12 @@ package enum Builder {
   package static let dumpKnob = Knob(
     "APUS_DUMP", "directory", default: "", "write the source of every kernel, named by the first step that uses it")
 
-  private static func dump(_ plans: [Plan], _ shared: SharedParts) throws(BuildError) {
+  /// - Parameter prefix: what names of files begin with.
+  private static func dump(_ plans: [Plan], _ shared: SharedParts, _ prefix: String) throws(BuildError) {
     let folder = try dumpKnob.value()
     if folder.isEmpty { return }
     for plan in plans {
-      let start = plans.count == 1 ? "" : "\(fileName(plan.profile.name))-"
+      let start = prefix + (plans.count == 1 ? "" : "\(fileName(plan.profile.name))-")
       for (number, step) in allSteps(plan.steps).enumerated() {
         guard case .launch(let launch) = step.action, let source = shared.source(of: launch.function) else { continue }
         let path = "\(folder)/\(start)\(number)-\(fileName(step.name)).c"
@@ -340,11 +365,13 @@ package enum Builder {
   }
 }
 
-extension Fingerprint {
+extension [Fingerprint] {
   /// In words, for messages.
   fileprivate var text: String {
-    "for \(backend) \(target)\(features.isEmpty ? "" : " with \(features.joined(separator: ", "))"), compiler \(compiler), "
-      + "format \(format)"
+    map { mark in
+      let features = mark.features.isEmpty ? "" : " with \(mark.features.joined(separator: ", "))"
+      return "for \(mark.backend) \(mark.target)\(features), compiler \(mark.compiler), format \(mark.format)"
+    }.joined(separator: " and ")
   }
 }
 

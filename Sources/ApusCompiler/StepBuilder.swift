@@ -2,9 +2,9 @@ package import ApusCore
 package import ApusGraph
 package import ApusPlan
 
-/// What the plans of one engine share: functions and constants, equal ones once.
+/// What the plans of one engine share: constants, and those of one target functions too; equal ones once.
 struct SharedParts {
-  private(set) var functions: [KernelFunction]
+  private(set) var functions: [KernelFunction] = []
   /// Sources of the functions that are in no image yet, the last ones.
   private(set) var sources: [String] = []
   /// A function's name is the hash of its source.
@@ -19,10 +19,14 @@ struct SharedParts {
     let layout: String
   }
 
-  /// Starts with what the plans of an engine share; empty for none.
-  init(continuing plans: [Plan]) {
+  /// Starts with the constants of an engine's plans; empty for none.
+  init(continuing plans: [Plan]) { constants = ConstantPool(continuing: plans) }
+
+  /// Goes on to a target, with the functions of its plans that are there already.
+  mutating func begin(continuing plans: [Plan]) {
     functions = plans.first?.functions ?? []
-    constants = ConstantPool(continuing: plans)
+    sources = []
+    functionByName = [:]
     for (index, function) in functions.enumerated() { functionByName[function.symbol] = index }
   }
 

@@ -2,20 +2,23 @@ package import ApusCore
 
 /// The engine file: a header with a table of sections, then the sections, each with a checksum.
 ///
+/// The sections are the fingerprints of the targets, the plans of each target, the images of each target, and the constants
+/// of all.
+///
 /// Numbers are little-endian. Header: `APUS`, format (u32), file size (u64), number of sections (u32), 0 (u32); one table
 /// entry per section: kind (u32), 0 (u32), offset, size, checksum (u64 each); checksum of all before it. The sections
 /// follow in the order of their kinds, zero bytes between them, the constants last and 256-byte aligned.
 public enum EngineFile {
   /// Version of the format that this program writes and the only one it reads.
-  public static let format = 6
+  public static let format = 7
 
   enum Kind: UInt32, CaseIterable {
-    case fingerprint = 1
+    case targets = 1
     case plans, images, constants
 
     var name: String {
       switch self {
-      case .fingerprint: "fingerprint"
+      case .targets: "targets"
       case .plans: "plans"
       case .images: "images"
       case .constants: "constants"
@@ -42,7 +45,7 @@ public enum EngineFile {
 // MARK: Writing
 
 extension EngineFile {
-  /// Writes the plans of an engine, one for each profile, to a file, whole or not at all.
+  /// Writes the plans of an engine, one for each target and profile, to a file, whole or not at all.
   ///
   /// - Throws: ``EngineFileError`` `APUS-E-0013` when the file cannot be written, or the problems of inconsistent plans.
   package static func write(_ plans: [Plan], to path: String) throws(EngineFileError) {
@@ -65,9 +68,10 @@ extension EngineFile {
 
   /// All bytes before the constants.
   private static func head(of plans: [Plan]) -> [UInt8] {
+    let targets = plans.byTarget
     let sections: [(kind: Kind, bytes: [UInt8])] = [
-      (.fingerprint, PlanEncoder.encode(plans[0].fingerprint)), (.plans, PlanEncoder.encode(plans)),
-      (.images, encode(plans[0].images)),
+      (.targets, PlanEncoder.encode(plans.targets)), (.plans, PlanEncoder.encode(targets)),
+      (.images, encode(targets.map { $0[0].images })),
     ]
     var entries: [Section] = []
     var content = ByteWriter()
@@ -110,13 +114,16 @@ extension EngineFile {
     return writer.bytes
   }
 
-  private static func encode(_ images: [KernelImage]) -> [UInt8] {
+  private static func encode(_ targets: [[KernelImage]]) -> [UInt8] {
     var writer = ByteWriter()
-    writer.append(count: images.count)
-    for image in images {
-      writer.append(image.target)
-      writer.append(UInt64(image.bytes.count))
-      writer.append(bytes: image.bytes)
+    writer.append(count: targets.count)
+    for images in targets {
+      writer.append(count: images.count)
+      for image in images {
+        writer.append(image.target)
+        writer.append(UInt64(image.bytes.count))
+        writer.append(bytes: image.bytes)
+      }
     }
     return writer.bytes
   }
@@ -125,9 +132,10 @@ extension EngineFile {
 // MARK: Reading
 
 extension EngineFile {
-  /// Maps a file and reads its plans, one for each profile; the constants stay in the mapping.
+  /// Maps a file and reads its plans, one for each target and profile, those of a target together; the constants stay in the
+  /// mapping.
   ///
-  /// The fingerprint is read, not judged: whether this machine can run the plans is for the engine to say.
+  /// Fingerprints are read, not judged: whether this machine can run the plans is for the engine to say.
   ///
   /// - Throws: ``EngineFileError`` `APUS-E-0001` … `0008`, with section and byte offset.
   package static func read(_ path: String) throws(EngineFileError) -> [Plan] {
@@ -147,17 +155,21 @@ extension EngineFile {
         place: "section '\(section.kind.name)', byte \(section.offset)",
         hint: "The file was damaged after it was written: copy it or build it again.")
     }
-    let fingerprint = try PlanDecoder.fingerprint(reader(sections[0], bytes))
-    var plans = try PlanDecoder.plans(reader(sections[1], bytes), fingerprint: fingerprint)
-    let images = try images(reader(sections[2], bytes))
+    let fingerprints = try PlanDecoder.fingerprints(reader(sections[0], bytes))
+    let targets = try PlanDecoder.plans(reader(sections[1], bytes), fingerprints)
+    let images = try images(reader(sections[2], bytes), targetCount: targets.count)
     let content = content(sections[3], bytes)
     var constants = ConstantSection()
     if let base = content.baseAddress, !content.isEmpty {
       let storage = HostStorage(borrowing: base, byteCount: content.count, owner: owner)
       constants = ConstantSection(storage: storage, byteCount: content.count)
     }
-    for index in plans.indices {
-      plans[index].share(functions: plans[index].functions, images: images, constants: constants)
+    var plans: [Plan] = []
+    for (target, images) in zip(targets, images) {
+      for var plan in target {
+        plan.share(functions: plan.functions, images: images, constants: constants)
+        plans.append(plan)
+      }
     }
     try Plan.validate(plans)
     return plans
@@ -237,14 +249,22 @@ extension EngineFile {
     if end != bytes.count { throw badTable("\(bytes.count - end) bytes follow the last section") }
   }
 
-  private static func images(_ reader: consuming ByteReader) throws(EngineFileError) -> [KernelImage] {
-    let images = try reader.list(minimumSize: 12) { reader throws(EngineFileError) in
-      let target = try reader.text()
-      let byteCount = Int(clamping: try reader.read(UInt64.self))
-      return KernelImage(target: target, bytes: Array(try reader.bytes(byteCount)))
+  /// The images of each target.
+  private static func images(
+    _ reader: consuming ByteReader, targetCount: Int
+  ) throws(EngineFileError) -> [[KernelImage]] {
+    let targets = try reader.list(minimumSize: 4) { reader throws(EngineFileError) in
+      try reader.list(minimumSize: 12) { reader throws(EngineFileError) in
+        let target = try reader.text()
+        let byteCount = Int(clamping: try reader.read(UInt64.self))
+        return KernelImage(target: target, bytes: Array(try reader.bytes(byteCount)))
+      }
+    }
+    if targets.count != targetCount {
+      throw reader.malformed("images of \(targetCount) targets are expected, those of \(targets.count) are given")
     }
     try reader.finish()
-    return images
+    return targets
   }
 
   private static func truncated(found: Int, expected: UInt64) -> EngineFileError {

@@ -12,17 +12,27 @@ extension Plan {
 }
 
 extension Plan {
-  /// Checks each plan, and that they are plans of one model: equal inputs and outputs but for sizes, and profiles of
-  /// different names.
+  /// Checks each plan, and that they are plans of one model: equal inputs and outputs but for sizes, profiles of different
+  /// names, and for each target the same profiles.
   package static func validate(_ plans: [Plan]) throws(EngineFileError) {
     guard let first = plans.first else {
       throw EngineFileError("APUS-E-0008", "the engine has no plan", place: "plans")
     }
     for plan in plans { try plan.validate() }
-    for (index, plan) in plans.enumerated().dropFirst() {
-      if plans[..<index].contains(where: { $0.profile.name == plan.profile.name }) {
+    let targets = plans.byTarget
+    for plans in targets {
+      for (index, plan) in plans.enumerated()
+      where plans[..<index].contains(where: { $0.profile.name == plan.profile.name }) {
         throw EngineFileError("APUS-E-0008", "two profiles are called '\(plan.profile.name)'", place: "plans")
       }
+      if !plans.map(\.profile).elementsEqual(targets[0].map(\.profile)) {
+        throw EngineFileError(
+          "APUS-E-0008",
+          "target '\(plans[0].fingerprint.target)' has other profiles than '\(first.fingerprint.target)'",
+          place: "plans")
+      }
+    }
+    for plan in plans.dropFirst() {
       guard plan.inputs.elementsEqual(first.inputs, by: { $0.hasForm(of: $1) }),
         plan.outputs.elementsEqual(first.outputs, by: { $0.hasForm(of: $1) })
       else {

@@ -1,8 +1,8 @@
 public import ApusCore
 
-/// A model compiled for one profile: constants, kernel images, steps and what must be known to run them.
+/// A model compiled for one profile and one target: constants, kernel images, steps and what must be known to run them.
 ///
-/// An engine holds a plan for each profile; they share images, functions and constants. A plan is a plain value. It names
+/// An engine holds a plan for each profile and target. Those of one target share images and functions, all share constants. A plan is a plain value. It names
 /// buffers by slot and sizes by ``Dim``; offsets and addresses exist only once a context has bound the plan to shapes.
 public struct Plan: Sendable {
   public var name: String
@@ -331,7 +331,7 @@ public struct Loop: Sendable {
 
 /// Compiled code for one target, as the device loads it.
 public struct KernelImage: Sendable {
-  /// `x86-64-v4`, `sm_90a`, …
+  /// `x86-64-v4`, `sm_90a`, `compute_80`, …
   public var target: String
   public var bytes: [UInt8]
 
@@ -441,7 +441,7 @@ extension [Timing] {
   }
 }
 
-/// What an engine needs of the machine that runs it and of the program that reads it.
+/// What plans need of the machine that runs them and of the program that reads them.
 public struct Fingerprint: Sendable, Hashable {
   /// Version of the file format.
   public var format: Int

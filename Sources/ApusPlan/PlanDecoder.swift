@@ -10,28 +10,45 @@ struct PlanDecoder {
   private var reader: ByteReader
   private var symbols: [Symbol] = []
   private var dims: [Dim] = []
-  /// What the plans of the engine have in common.
+  /// What the plans of a target have in common.
   private var shared: Plan
 
-  static func fingerprint(_ reader: consuming ByteReader) throws(EngineFileError) -> Fingerprint {
-    let format = try reader.int()
-    let compiler = try reader.text()
-    let backend = try reader.text()
-    let target = try reader.text()
-    let features = try reader.texts()
+  /// The fingerprints of the targets, each of which occurs once.
+  static func fingerprints(_ reader: consuming ByteReader) throws(EngineFileError) -> [Fingerprint] {
+    let fingerprints = try reader.list(minimumSize: 24) { reader throws(EngineFileError) in
+      let format = try reader.int()
+      let compiler = try reader.text()
+      let backend = try reader.text()
+      let target = try reader.text()
+      return Fingerprint(
+        format: format, compiler: compiler, backend: backend, target: target, features: try reader.texts())
+    }
+    if fingerprints.isEmpty { throw reader.malformed("the engine has no target") }
+    if Set(fingerprints).count < fingerprints.count { throw reader.malformed("a target is there twice") }
     try reader.finish()
-    return Fingerprint(format: format, compiler: compiler, backend: backend, target: target, features: features)
+    return fingerprints
   }
 
-  static func plans(_ reader: ByteReader, fingerprint: Fingerprint) throws(EngineFileError) -> [Plan] {
-    var decoder = PlanDecoder(reader: reader, fingerprint: fingerprint)
+  /// The plans of each target.
+  static func plans(_ reader: ByteReader, _ fingerprints: [Fingerprint]) throws(EngineFileError) -> [[Plan]] {
+    var decoder = PlanDecoder(reader: reader, fingerprint: fingerprints[0])
     try decoder.readSymbols()
     try decoder.readDims()
     try decoder.readShared()
-    let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan() }
-    if plans.isEmpty { throw decoder.reader.malformed("the engine has no plan") }
+    let count = try decoder.reader.count(minimumSize: 8)
+    if count != fingerprints.count {
+      throw decoder.reader.malformed("plans of \(fingerprints.count) targets are expected, those of \(count) are given")
+    }
+    var targets: [[Plan]] = []
+    for fingerprint in fingerprints {
+      decoder.shared.fingerprint = fingerprint
+      decoder.shared.functions = try decoder.functions()
+      let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan() }
+      if plans.isEmpty { throw decoder.reader.malformed("target '\(fingerprint.target)' has no plan") }
+      targets.append(plans)
+    }
     try decoder.reader.finish()
-    return plans
+    return targets
   }
 
   private init(reader: ByteReader, fingerprint: Fingerprint) {
@@ -46,7 +63,10 @@ struct PlanDecoder {
       let key = try reader.text()
       shared.metadata[key] = try reader.text()
     }
-    shared.functions = try list(16) { decoder throws(EngineFileError) in
+  }
+
+  private mutating func functions() throws(EngineFileError) -> [KernelFunction] {
+    try list(16) { decoder throws(EngineFileError) in
       KernelFunction(
         image: try decoder.slotIndex(), symbol: try decoder.reader.text(), threads: try decoder.slotIndex(),
         sharedByteCount: try decoder.slotIndex())

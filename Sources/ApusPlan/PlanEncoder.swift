@@ -1,6 +1,6 @@
 import ApusCore
 
-/// Writes the section of an engine's plans: what they share, then each of them.
+/// Writes the section of an engine's plans: what all share, then for each target what its plans share and each of them.
 ///
 /// Sizes are kept once each: a table of symbols, a table of dims whose parts come before them, then everything else,
 /// which names dims by index.
@@ -11,10 +11,14 @@ struct PlanEncoder {
   private var dimTable = ByteWriter()
   private var body = ByteWriter()
 
-  static func encode(_ plans: [Plan]) -> [UInt8] {
+  /// - Parameter targets: the plans of each target; there is at least one.
+  static func encode(_ targets: [[Plan]]) -> [UInt8] {
     var encoder = PlanEncoder()
-    if let first = plans.first { encoder.writeShared(first) }
-    encoder.list(plans) { $0.write($1) }
+    encoder.writeShared(targets[0][0])
+    encoder.list(targets) { encoder, plans in
+      encoder.write(plans[0].functions)
+      encoder.list(plans) { $0.write($1) }
+    }
     var section = ByteWriter()
     section.append(count: encoder.symbols.count)
     section.append(bytes: encoder.symbolTable.bytes)
@@ -24,13 +28,16 @@ struct PlanEncoder {
     return section.bytes
   }
 
-  static func encode(_ fingerprint: Fingerprint) -> [UInt8] {
+  static func encode(_ fingerprints: [Fingerprint]) -> [UInt8] {
     var writer = ByteWriter()
-    writer.append(fingerprint.format)
-    writer.append(fingerprint.compiler)
-    writer.append(fingerprint.backend)
-    writer.append(fingerprint.target)
-    writer.append(fingerprint.features)
+    writer.append(count: fingerprints.count)
+    for fingerprint in fingerprints {
+      writer.append(fingerprint.format)
+      writer.append(fingerprint.compiler)
+      writer.append(fingerprint.backend)
+      writer.append(fingerprint.target)
+      writer.append(fingerprint.features)
+    }
     return writer.bytes
   }
 
@@ -42,7 +49,10 @@ struct PlanEncoder {
       body.append(key)
       body.append(value)
     }
-    list(plan.functions) { encoder, function in
+  }
+
+  private mutating func write(_ functions: [KernelFunction]) {
+    list(functions) { encoder, function in
       encoder.body.append(count: function.image)
       encoder.body.append(function.symbol)
       encoder.body.append(count: function.threads)

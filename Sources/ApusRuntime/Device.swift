@@ -9,6 +9,9 @@ public protocol Device: AnyObject, Sendable {
   /// What the device is called in messages.
   var name: String { get }
 
+  /// What it is beyond its name.
+  var identity: DeviceIdentity { get }
+
   /// Whether memory of the device is the host's too. If not, the host reaches it by ``DeviceStream`` only.
   var sharesHostMemory: Bool { get }
 
@@ -18,10 +21,11 @@ public protocol Device: AnyObject, Sendable {
   /// Number of threads that a launch may use at once, each with its own scratch.
   var scratchCount: Int { get }
 
-  /// Refuses an engine whose code this device cannot run.
+  /// How well code for a target suits this device: of an engine's targets the one with the greatest number runs.
   ///
-  /// - Throws: ``EngineFileError`` `APUS-E-0011` (backend), `APUS-E-0012` (target or features) with what is missing.
-  func check(_ fingerprint: Fingerprint) throws(EngineFileError)
+  /// - Throws: ``EngineFileError`` `APUS-E-0011` (backend), `APUS-E-0012` (target or features) with what is missing, where the
+  ///   device cannot run it.
+  func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int
 
   /// Allocates bytes whose content is undefined, 64-byte aligned.
   ///
@@ -51,6 +55,25 @@ extension Device {
   }
 }
 
+/// What a device is: for messages, and for telling apart the figures measured on devices.
+public struct DeviceIdentity: Sendable, Hashable {
+  /// The target that code for this device alone is built for: `sm_90a`, `x86-64-v4`.
+  public var target: String
+  /// `NVIDIA H200`, `AMD EPYC 9655, 8 threads`.
+  public var model: String
+  /// Version of what launches kernels, where that is no part of this program: the driver. Else empty.
+  public var driver: String
+  /// Bytes of the largest cache.
+  public var cacheByteCount: Int
+
+  public init(target: String, model: String, driver: String, cacheByteCount: Int) {
+    self.target = target
+    self.model = model
+    self.driver = driver
+    self.cacheByteCount = cacheByteCount
+  }
+}
+
 /// A ``TensorMap`` with its numbers: sizes, then strides, then where windows end.
 public struct DeviceTensorMap {
   /// Bytes of an encoded map, which is aligned to 64.
@@ -76,11 +99,14 @@ public struct DeviceFunction: @unchecked Sendable {
   /// Threads of a block, and bytes that they share.
   public let threads: Int
   public let sharedByteCount: Int
+  /// Whether the kernel waits by itself for those in front, so that it may be started before they have ended.
+  public let waits: Bool
 
-  public init(handle: UnsafeMutableRawPointer, threads: Int = 1, sharedByteCount: Int = 0) {
+  public init(handle: UnsafeMutableRawPointer, threads: Int = 1, sharedByteCount: Int = 0, waits: Bool = false) {
     self.handle = handle
     self.threads = threads
     self.sharedByteCount = sharedByteCount
+    self.waits = waits
   }
 }
 

@@ -6,7 +6,8 @@ public import ApusPlan
 ///
 /// Code in an engine runs with the rights of the process: load engines only from where you would load a program.
 public final class Engine: Sendable {
-  /// The plans in the order in which their profiles were declared; inputs and outputs differ in sizes only.
+  /// The plans of the target that suits the device best, in the order in which their profiles were declared; inputs and outputs
+  /// differ in sizes only.
   public let plans: [Plan]
   /// The profiles that the engine was built for, in the order of declaration.
   public let profiles: [Profile]
@@ -35,15 +36,15 @@ public final class Engine: Sendable {
     }
   }
 
-  /// Checks the plans against this program and the device, loads its images and finds its functions.
+  /// Checks the plans against this program and the device, takes those of the target that suits it best, loads their images and
+  /// finds their functions.
   ///
   /// - Throws: ``EngineFileError`` with the exact difference when the engine does not fit, `APUS-E-0014` when a host
   ///   operation cannot be made, or the device's problems.
   public init(plans: [Plan], device: any Device, hostOperations: (any HostOperations)? = nil) throws(EngineFileError) {
     try Plan.validate(plans)
+    let plans = try Self.fitting(plans, device)
     let plan = plans[0]
-    try plan.fingerprint.checkVersion()
-    try device.check(plan.fingerprint)
     self.plans = plans
     profiles = plans.map(\.profile)
     self.device = device
@@ -61,6 +62,25 @@ public final class Engine: Sendable {
     } catch {
       throw EngineFileError(problems: error.problems)
     }
+  }
+
+  /// The plans of the target that suits the device best.
+  private static func fitting(_ plans: [Plan], _ device: any Device) throws(EngineFileError) -> [Plan] {
+    var best: (suitability: Int, plans: [Plan])?
+    var refusals: [EngineFileError] = []
+    for plans in plans.byTarget {
+      try plans[0].fingerprint.checkVersion()
+      do throws(EngineFileError) {
+        let suitability = try device.suitability(of: plans[0].fingerprint)
+        if suitability > best?.suitability ?? .min { best = (suitability, plans) }
+      } catch { refusals.append(error) }
+    }
+    if let best { return best.plans }
+    if refusals.count == 1 { throw refusals[0] }
+    throw EngineFileError(
+      "APUS-E-0012",
+      "the engine is for \(plans.targets.names), none of which runs here: \(device.name) is \(device.identity.target)",
+      place: "targets", hint: "Build the engine with --target \(device.identity.target) among its targets.")
   }
 
   var constants: UnsafeRawPointer { placedConstants.map { UnsafeRawPointer($0.base) } ?? plans[0].constants.address }

@@ -7,6 +7,7 @@ import Synchronization
 /// It accepts every engine, so that plans can be bound, inspected and walked on any machine.
 public final class NullDevice: Device {
   public let name = "null"
+  public let identity = DeviceIdentity(target: "any", model: "null", driver: "", cacheByteCount: 0)
   public let memoryByteCount: Int
   public let scratchCount = 1
   public let sharesHostMemory = true
@@ -17,7 +18,7 @@ public final class NullDevice: Device {
   /// Number of launches so far, of all streams.
   public var launchCount: Int { launches.load(ordering: .relaxed) }
 
-  public func check(_ fingerprint: Fingerprint) throws(EngineFileError) {}
+  public func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int { 0 }
 
   public func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
     guard byteCount >= 0, byteCount <= memoryByteCount, byteCount < 1 << 40 else {

@@ -34,7 +34,7 @@ package struct GraphRunner {
       options.breaksAtHost = true
       options.breaks = Self.nameCuts(in: &graph)
     }
-    var plan = try Builder.build(graph, name: "graph", target: target, options: options).plans[0]
+    var plan = try Builder.build(graph, name: "graph", targets: [target], options: options).plans[0]
     switch form {
     case .raw, .cut: break
     case .optimised: plan.steps = Self.split(plan.steps)

@@ -24,7 +24,11 @@ package final class RemoteDevice: Device {
   fileprivate static func inner(_ address: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer { address - distance }
   fileprivate static func inner(_ address: UnsafeRawPointer) -> UnsafeRawPointer { address - distance }
 
-  package func check(_ fingerprint: Fingerprint) throws(EngineFileError) { try inner.check(fingerprint) }
+  package var identity: DeviceIdentity { inner.identity }
+
+  package func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int {
+    try inner.suitability(of: fingerprint)
+  }
 
   package func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
     let buffer = try inner.allocate(byteCount: byteCount)

@@ -10,6 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sched.h>
@@ -55,6 +59,30 @@ uint64_t apus_physical_memory(void) {
   long pages = sysconf(_SC_PHYS_PAGES);
   long size = sysconf(_SC_PAGESIZE);
   return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
+}
+
+uint64_t apus_cache_size(void) {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#else
+  long size = 0;
+#endif
+  return size > 0 ? (uint64_t)size : (uint64_t)32 << 20;
+}
+
+void apus_processor_model(char text[64]) {
+  strcpy(text, "unknown");
+#if defined(__x86_64__)
+  unsigned words[13] = {0};
+  for (unsigned part = 0; part < 3; part++) {
+    unsigned *w = words + 4 * part;
+    if (!__get_cpuid(0x80000002u + part, w, w + 1, w + 2, w + 3)) return;
+  }
+  const char *name = (const char *)words;
+  while (*name == ' ') name++;
+  strcpy(text, name);
+  for (size_t end = strlen(text); end > 0 && text[end - 1] == ' '; end--) text[end - 1] = 0;
+#endif
 }
 
 static int32_t temporary_file(void) {

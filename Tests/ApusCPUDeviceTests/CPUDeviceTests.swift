@@ -60,7 +60,7 @@ import Testing
     let device = CPUDevice(threads: 1)
     func refusal(_ backend: String, _ target: String, _ features: [String]) -> String {
       do throws(EngineFileError) {
-        try device.check(Fingerprint(backend: backend, target: target, features: features))
+        _ = try device.suitability(of: Fingerprint(backend: backend, target: target, features: features))
         return ""
       } catch { return error.description }
     }

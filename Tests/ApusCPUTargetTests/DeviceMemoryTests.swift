@@ -16,7 +16,7 @@ import Testing
       catalogue: .standard)
     graph.outputNames = ["s", "t"]
     let plans = try Builder.build(
-      graph, name: "sums", target: Machine.target(), options: BuildOptions(fuses: false)
+      graph, name: "sums", targets: [Machine.target()], options: BuildOptions(fuses: false)
     ).plans
     return try Engine(plans: plans, device: RemoteDevice(Machine.device))
   }

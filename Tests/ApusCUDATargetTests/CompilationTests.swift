@@ -19,7 +19,7 @@ import Testing
     let target = try CUDACodeTarget(
       name: architecture, native: nil, jobs: ProcessInfo.processInfo.activeProcessorCount)
     for graph in try SampleGroup.all.flatMap({ try $0.graphs() }) {
-      let plan = try Builder.build(graph, name: "samples", target: target, options: BuildOptions()).plans[0]
+      let plan = try Builder.build(graph, name: "samples", targets: [target], options: BuildOptions()).plans[0]
       #expect(plan.images.count == plan.functions.count)
       #expect(plan.images.allSatisfy { $0.bytes.count > 500 && $0.target == architecture })
     }
@@ -82,7 +82,16 @@ import Testing
     let jobs = ProcessInfo.processInfo.activeProcessorCount
     let target = try CUDACodeTarget(name: architecture, native: nil, jobs: jobs)
     let chosen: any Target = compiles ? target : UncompiledTarget(base: target)
-    return try Builder.build(graph, name: "region", target: chosen, options: BuildOptions()).plans[0]
+    return try Builder.build(graph, name: "region", targets: [chosen], options: BuildOptions()).plans[0]
+  }
+
+  /// Assembly ends with a zero, as the driver wants it.
+  @Test(.enabled(if: isPossible)) func virtualArchitecturesGiveAssembly() throws {
+    let plan = try Self.plan(Self.regions[0].graph, for: "compute_80", compiles: true)
+    for image in plan.images {
+      let text = String(decoding: image.bytes, as: UTF8.self)
+      #expect(image.target == "compute_80" && image.bytes.last == 0 && text.contains(".target sm_80"))
+    }
   }
 
   @Test func anUnknownArchitectureIsRefused() {

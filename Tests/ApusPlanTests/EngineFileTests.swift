@@ -57,6 +57,49 @@ func outcome(_ bytes: [UInt8]) -> String {
     #expect(try EngineFile.encode([read]) == EngineFile.encode([plan]))
   }
 
+  /// Plans of two targets and two profiles, constants shared.
+  private static func fat() -> [Plan] {
+    let plan = SamplePlan.make()
+    return ["x86-64-v3", "x86-64-v4"].flatMap { target in
+      ["small", "large"].map { profile in
+        var copy = plan
+        copy.fingerprint.target = target
+        copy.profile.name = profile
+        copy.images = [KernelImage(target: target, bytes: Array("code of \(target)".utf8))]
+        copy.functions.append(KernelFunction(image: 0, symbol: "only \(target)"))
+        return copy
+      }
+    }
+  }
+
+  @Test func targetsShareAFile() throws {
+    let plans = Self.fat()
+    let read = try decode(EngineFile.encode(plans))
+    #expect(read.targets == plans.targets && read.map(\.profile.name) == ["small", "large", "small", "large"])
+    #expect(read.map { $0.images.map(\.bytes) } == plans.map { $0.images.map(\.bytes) })
+    #expect(read.map(\.functions) == plans.map(\.functions))
+    #expect(read.allSatisfy { $0.constants.address == read[0].constants.address })
+    // Code and plans of a target more, and not the constants again.
+    let sizes = try [Array(plans[..<2]), plans].map { try EngineFile.encode($0).count }
+    #expect(sizes[1] - sizes[0] < sizes[0])
+  }
+
+  /// In whatever order plans are given, those of a target are together.
+  @Test func targetsAreKeptTogether() throws {
+    let plans = Self.fat()
+    #expect(try EngineFile.encode([plans[0], plans[2], plans[1], plans[3]]) == EngineFile.encode(plans))
+  }
+
+  @Test func everyCutAndFlippedBitOfSeveralTargetsIsRefused() throws {
+    let bytes = try EngineFile.encode(Self.fat())
+    for position in stride(from: 8, to: bytes.count, by: 5) {
+      #expect(outcome(Array(bytes[..<position])).hasPrefix("APUS-E-0004"), "cut at \(position)")
+      var damaged = bytes
+      damaged[position] ^= 1 << (position % 8)
+      #expect(outcome(damaged) != "none", "byte \(position)")
+    }
+  }
+
   @Test func bytesAreAFunctionOfThePlan() throws {
     #expect(try EngineFile.encode([SamplePlan.make()]) == EngineFile.encode([SamplePlan.make()]))
   }

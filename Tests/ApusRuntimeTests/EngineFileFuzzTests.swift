@@ -35,8 +35,19 @@ import Testing
     }
   }
 
+  /// Plans of two targets, with code and functions of their own.
+  private static func engine() throws -> [UInt8] {
+    var plans = [ControlFlowTests.fibonacci(), ControlFlowTests.fibonacci()]
+    plans[1].fingerprint.target = "x86-64-v2"
+    for index in plans.indices {
+      plans[index].images = [KernelImage(target: plans[index].fingerprint.target, bytes: [1, 2, 3])]
+      plans[index].functions = (0...index).map { KernelFunction(image: 0, symbol: "k\($0)") }
+    }
+    return try EngineFile.encode(plans)
+  }
+
   @Test func mutatedFilesAreRefused() throws {
-    let bytes = try EngineFile.encode([ControlFlowTests.fibonacci()])
+    let bytes = try Self.engine()
     var generator = SeededGenerator(seed: 1)
     for _ in 0..<5000 {
       var mutated = bytes
@@ -47,7 +58,7 @@ import Testing
 
   /// Sections are mutated and sealed again with right checksums, so that the mutations reach the decoder.
   @Test func mutatedSectionsNeverCrash() throws {
-    let bytes = try EngineFile.encode([ControlFlowTests.fibonacci()])
+    let bytes = try Self.engine()
     var generator = SeededGenerator(seed: 2)
     var outcomes: [String: Int] = [:]
     for round in 0..<5000 {

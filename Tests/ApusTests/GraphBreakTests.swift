@@ -36,7 +36,7 @@ import Testing
     graph.outputNames = graph.outputs.map { graph[$0].name }
     let model = Model(graph: graph, name: "layers", producer: "", opsets: [:], metadata: [:])
     let options = BuildOptions(profiles: profiles, breaks: breaks, breaksAtHost: atHost)
-    return try build(model, target: "x86-64-v3", options: options).plans
+    return try build(model, targets: ["x86-64-v3"], options: options).plans
   }
 
   private static func x(_ seq: Int) -> [String: HostTensor] {

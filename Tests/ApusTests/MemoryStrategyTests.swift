@@ -31,7 +31,7 @@ import Testing
     graph.outputNames = ["y"]
     let model = Model(graph: graph, name: "memory", producer: "", opsets: [:], metadata: [:])
     let options = BuildOptions(profiles: profiles, breaks: breaks)
-    return try Engine(plans: try build(model, target: "x86-64-v3", options: options).plans, threads: 2)
+    return try Engine(plans: try build(model, targets: ["x86-64-v3"], options: options).plans, threads: 2)
   }
 
   private static func x(_ seq: Int) -> [String: HostTensor] {

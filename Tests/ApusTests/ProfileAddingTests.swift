@@ -24,7 +24,7 @@ import Testing
   private static func plans(
     _ profiles: [Profile], of proto: Proto = ONNXModel.product, to earlier: [Plan] = [], target: String = "x86-64-v3"
   ) throws -> [Plan] {
-    try build(try model(proto), target: target, options: BuildOptions(profiles: profiles, earlier: earlier)).plans
+    try build(try model(proto), targets: [target], options: BuildOptions(profiles: profiles, earlier: earlier)).plans
   }
 
   /// The plans as after a file.
@@ -80,7 +80,7 @@ import Testing
   @Test func piecesShare() throws {
     func plans(_ profile: Profile, to earlier: [Plan]) throws -> [Plan] {
       let options = BuildOptions(profiles: [profile], earlier: earlier, breaks: ["mlp/product"])
-      return try build(try Self.model(ONNXModel.product), target: "x86-64-v3", options: options).plans
+      return try build(try Self.model(ONNXModel.product), targets: ["x86-64-v3"], options: options).plans
     }
     let old = try Self.reloaded(try plans(Self.prefill, to: []))
     var twin = Self.prefill

@@ -18,7 +18,7 @@ import Testing
     let model = try ONNXModel.product.bytes.withUnsafeBytes {
       try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
     }
-    return try build(model, target: "x86-64-v3", options: BuildOptions(profiles: profiles)).plans
+    return try build(model, targets: ["x86-64-v3"], options: BuildOptions(profiles: profiles)).plans
   }
 
   private static func x(_ rows: Int) -> HostTensor { RandomTensor.make(.f32, [rows, 4], seed: UInt64(rows)) }
@@ -90,7 +90,7 @@ import Testing
     graph.outputNames = ["y"]
     let model = Model(graph: graph, name: "tail", producer: "", opsets: [:], metadata: [:])
     let options = BuildOptions(profiles: [Profile("small", ["n": .range(min: 0, opt: 2, max: 8)])])
-    let error = #expect(throws: BuildError.self) { try build(model, target: "x86-64-v3", options: options) }
+    let error = #expect(throws: BuildError.self) { try build(model, targets: ["x86-64-v3"], options: options) }
     #expect(error?.problems.map(\.code) == ["APUS-B-0014"])
     #expect(error?.description.contains("profile 'small'") == true)
   }

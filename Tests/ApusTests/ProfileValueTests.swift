@@ -17,7 +17,7 @@ import Testing
     let file = try ModelOnDisk(model)
     defer { file.remove() }
     return try buildPlans(
-      contentsOf: file.url, inputs: inputs, profileNames: ["any", "sized"], target: Self.target)
+      contentsOf: file.url, inputs: inputs, profileNames: ["any", "sized"], targets: [Self.target])
   }
 
   private static func ints(_ values: [Int]) -> HostTensor {
@@ -182,7 +182,7 @@ import Testing
     defer { file.remove() }
     let model = try importModel(file.url.path, values: set.values)
     let options = BuildOptions(profiles: set.profiles, breaks: ["fold"])
-    let built = try build(model, target: Self.target, options: options).plans
+    let built = try build(model, targets: [Self.target], options: options).plans
     #expect(built.allSatisfy { $0.steps.count == 2 && $0.runSymbols.isEmpty })
     let context = try Engine(plans: built, threads: 1).makeContext()
     for (shape, profile) in [([12, 4], 1), ([-1, 4], 0)] {

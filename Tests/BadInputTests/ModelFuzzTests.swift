@@ -38,7 +38,7 @@ private struct WritingTarget: Target {
       let model = try bytes.withUnsafeBytes {
         try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
       }
-      let result = try Builder.build(model.graph, name: "fuzz", target: target, options: BuildOptions())
+      let result = try Builder.build(model.graph, name: "fuzz", targets: [target], options: BuildOptions())
       let file = try EngineFile.encode(result.plans)
       let owner = HostStorage(byteCount: file.count)
       file.withUnsafeBytes { source in

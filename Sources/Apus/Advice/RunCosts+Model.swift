@@ -23,7 +23,7 @@ extension RunCosts {
   /// From the operations and bytes of a model's steps; nothing is compiled.
   package static func byModel(_ model: Model, _ space: ShapeSpace) throws(BuildError) -> RunCosts? {
     let target = SketchTarget(base: try Backend.cpu.makeTarget("native", nil))
-    let plans = try Builder.build(model.graph, name: model.name, target: target, options: BuildOptions()).plans
+    let plans = try Builder.build(model.graph, name: model.name, targets: [target], options: BuildOptions()).plans
     return byPlan(plans[0], space, measuredIn: nil)
   }
 }
@@ -48,7 +48,7 @@ extension RunCosts {
     let ranged = chosen.map { profile("tuned\($0)", space, at: $0, isFixed: false) }
     let fixed = chosen.map { profile("fixed\($0)", space, at: $0, isFixed: true) }
     let plans = try Builder.build(
-      model.graph, name: model.name, target: try Backend.cpu.makeTarget("native", nil),
+      model.graph, name: model.name, targets: [try Backend.cpu.makeTarget("native", nil)],
       options: BuildOptions(profiles: ranged + fixed, progress: progress)
     ).plans
     let values = space.points.map { point in

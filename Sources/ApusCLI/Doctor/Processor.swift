@@ -8,7 +8,6 @@ import ApusCPUDevice
 
 /// The machine's processor and memory as the system describes them.
 struct Processor {
-  let model: String
   let features = CPUFeatures()
   /// Cores of the machine; ``features`` says how many of them this process may use.
   let cores: Int
@@ -21,14 +20,13 @@ struct Processor {
       (memory[name]?.split(separator: " ").first).flatMap { Int($0) }.map { $0 * 1024 } ?? 0
     }
     return Processor(
-      model: SystemFile.fields("/proc/cpuinfo")["model name"] ?? "unknown",
       cores: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), memoryBytes: kibibytes("MemTotal"),
       availableBytes: kibibytes("MemAvailable"))
   }
 
   var text: String {
     """
-      model: \(model)
+      model: \(features.model)
       level: \(features.level)
       features: \(features.names.joined(separator: ", "))
       cores: \(features.processorCount) usable of \(cores)
@@ -38,7 +36,7 @@ struct Processor {
 
   var json: JSON {
     .object([
-      ("model", .string(model)), ("level", .string(features.level)),
+      ("model", .string(features.model)), ("level", .string(features.level)),
       ("usable_cores", .int(features.processorCount)), ("cores", .int(cores)), ("memory_bytes", .int(memoryBytes)),
       ("available_bytes", .int(availableBytes)), ("features", .strings(features.names)),
     ])

@@ -42,6 +42,8 @@ struct ProfileRow {
 struct PlanReport {
   /// The plan whose steps are shown.
   let plan: Plan
+  /// All that the engine has code for.
+  let targets: [Fingerprint]
   let profiles: [ProfileRow]
   let tactics: TacticComparison
   let fileByteCount: Int
@@ -91,10 +93,14 @@ extension PlanReport {
 
   private var header: String {
     let mark = plan.fingerprint
-    let features = mark.features.isEmpty ? "" : ", with \(mark.features.joined(separator: ", "))"
+    let lines = targets.map { target in
+      let features = target.features.isEmpty ? "" : ", with \(target.features.joined(separator: ", "))"
+      let isShown = targets.count > 1 && target == mark ? " (shown below)" : ""
+      return "  target: \(target.backend) \(target.target)\(features)\(isShown)"
+    }
     return """
       Engine \(plan.name) (\(Units.bytes(fileByteCount)))
-        target: \(mark.backend) \(mark.target)\(features)
+      \(lines.joined(separator: "\n"))
         fingerprint: format \(mark.format), compiler \(mark.compiler)
 
       """
@@ -211,6 +217,7 @@ extension PlanReport {
           ("target", .string(mark.target)), ("features", .strings(mark.features)),
         ])
       ),
+      ("targets", .strings(targets.map(\.target))),
       ("metadata", .object(plan.metadata.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })),
       ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type, values: $0.values) })),
       ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),

@@ -52,6 +52,7 @@ enum {
 /// X(name, symbol, parameters, arguments)
 #define APUS_CUDA_FUNCTIONS(X)                                                                                         \
   X(init, cuInit, (unsigned flags), (flags))                                                                           \
+  X(driver_version, cuDriverGetVersion, (int *version), (version))                                                     \
   X(device_count, cuDeviceGetCount, (int *count), (count))                                                             \
   X(device_get, cuDeviceGet, (apus_cuda_device * device, int ordinal), (device, ordinal))                              \
   X(device_name, cuDeviceGetName, (char *name, int length, apus_cuda_device device), (name, length, device))           \
@@ -187,7 +188,9 @@ enum {
   X(log_size, nvrtcGetProgramLogSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                   \
   X(log, nvrtcGetProgramLog, (apus_nvrtc_program program, char *log), (program, log))                                  \
   X(cubin_size, nvrtcGetCUBINSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                      \
-  X(cubin, nvrtcGetCUBIN, (apus_nvrtc_program program, char *cubin), (program, cubin))
+  X(cubin, nvrtcGetCUBIN, (apus_nvrtc_program program, char *cubin), (program, cubin))                                 \
+  X(ptx_size, nvrtcGetPTXSize, (apus_nvrtc_program program, size_t *bytes), (program, bytes))                          \
+  X(ptx, nvrtcGetPTX, (apus_nvrtc_program program, char *ptx), (program, ptx))
 
 #define APUS_NVRTC_DECLARE(name, symbol, parameters, arguments) int apus_nvrtc_##name parameters;
 APUS_NVRTC_FUNCTIONS(APUS_NVRTC_DECLARE)

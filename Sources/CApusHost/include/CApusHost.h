@@ -25,6 +25,12 @@ int32_t apus_processor_count(void);
 /// Bytes of physical memory.
 uint64_t apus_physical_memory(void);
 
+/// Bytes of the last level of cache; 32 MiB where the system does not tell.
+uint64_t apus_cache_size(void);
+
+/// Writes the processor's name, or `unknown`, with a zero behind it.
+void apus_processor_model(char text[64]);
+
 /// Names the calling thread in debuggers and profilers.
 void apus_name_thread(const char *name);
 
