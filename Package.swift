@@ -66,7 +66,7 @@ let package = Package(
         [
           "prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv", "attention_common",
           "attention_finish", "attention_simt", "attention_mma", "conv", "conv_simt", "conv_mma",
-          "conv_wgmma", "conv_stem",
+          "conv_wgmma", "conv_stem", "order", "radix",
         ], kind: "cuh")),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),

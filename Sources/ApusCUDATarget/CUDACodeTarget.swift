@@ -19,7 +19,7 @@ package struct CUDACodeTarget: Target {
     architecture = try CUDAArchitecture(name: name, native: native)
     templates = [
       ConvTemplate(architecture: architecture), MatmulTemplate(architecture: architecture),
-      AttentionTemplate(architecture: architecture),
+      AttentionTemplate(architecture: architecture), OperationTemplate { Self.loops($0, threads: threads) },
     ]
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
@@ -29,7 +29,9 @@ package struct CUDACodeTarget: Target {
 
   package let hostIsElsewhere = true
 
-  package func loops(_ kernel: Kernel) -> KernelCode {
+  package func loops(_ kernel: Kernel) -> KernelCode { Self.loops(kernel, threads: threads) }
+
+  private static func loops(_ kernel: Kernel, threads: Int) -> KernelCode {
     let emitted = CUDALoopEmitter(kernel, threads: threads).function()
     return KernelCode(
       source: CUDAText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
@@ -72,6 +74,8 @@ package enum CUDAText {
   static let attentionFinish = text(PackageResources.attention_finish_cuh)
   static let attentionSIMT = text(PackageResources.attention_simt_cuh)
   static let attentionMMA = text(PackageResources.attention_mma_cuh)
+  static let order = text(PackageResources.order_cuh)
+  static let radix = text(PackageResources.radix_cuh)
   static let gemv = text(PackageResources.gemv_cuh)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }

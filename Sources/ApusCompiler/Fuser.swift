@@ -68,10 +68,11 @@ struct Fuser {
 
   private mutating func visit(_ id: NodeID, _ builder: inout StepBuilder) throws(BuildError) {
     let node = graph[id]
+    let template = target.templates.first { $0.refusal(node, in: graph) == nil }
     if node.outputs.count == 1, let result = node.outputs.first, let type = graph.type(result).tensor,
       type.dtype != .string
     {
-      if let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil }) {
+      if let template, template.takesEpilogue {
         let views = try storeOperands(node, template, &builder)
         pending[result] = Pending(
           nodes: [id], leaves: [], element: { operands in operands[result] ?? Operand(argument: 0, type) },
@@ -79,17 +80,19 @@ struct Fuser {
         if !fuses { try store(result, &builder) }
         return
       }
-      if try visitConcat(id, node, &builder) { return }
-      if let fused = try fuse(id, node, type, &builder) {
-        pending[result] = fused
-        if !fuses { try store(result, &builder) }
-        return
+      if template == nil {
+        if try visitConcat(id, node, &builder) { return }
+        if let fused = try fuse(id, node, type, &builder) {
+          pending[result] = fused
+          if !fuses { try store(result, &builder) }
+          return
+        }
       }
     }
     for input in node.inputs { try store(input, &builder) }
-    if node.outputs.count > 1, let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil }) {
+    if let template, let result = node.outputs.first {
       let region = AnchorRegion(
-        graph: graph, node: node, nodes: [id], operands: [], result: node.outputs[0], element: { anchor, _ in anchor })
+        graph: graph, node: node, nodes: [id], operands: [], result: result, element: { anchor, _ in anchor })
       try template.emit(region, into: &builder)
       return
     }

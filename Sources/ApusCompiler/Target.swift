@@ -49,7 +49,7 @@ package protocol Target: Sendable {
 
 extension Target {
   /// Whether neither a template nor generated loops can compute a node, so that the host does.
-  func leavesToHost(_ node: Node, in graph: Graph) -> Bool {
+  package func leavesToHost(_ node: Node, in graph: Graph) -> Bool {
     if node.op.isView || !node.op.bodies.isEmpty || !node.op.boundSymbols.isEmpty && node.outputs.isEmpty {
       return false
     }
@@ -67,6 +67,9 @@ extension Target {
 package protocol KernelTemplate: Sendable {
   var name: String { get }
 
+  /// Whether element-wise consumers can be computed along; a template without an epilogue computes whole nodes.
+  var takesEpilogue: Bool { get }
+
   /// Why this template cannot compute the node, or nil when it can.
   func refusal(_ node: Node, in graph: Graph) -> String?
 
@@ -81,6 +84,8 @@ package protocol KernelTemplate: Sendable {
 }
 
 extension KernelTemplate {
+  package var takesEpilogue: Bool { true }
+
   package func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool { false }
 
   package func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? { nil }

@@ -94,6 +94,27 @@ import Testing
     }
   }
 
+  /// Operations of which some sample is left to the host.
+  static let ofTheHost: Set<String> = [
+    "bit_cast", "cast", "compress", "concat", "concat_from_sequence", "dft", "gru", "label_encoder", "lstm",
+    "max_roi_pool", "max_unpool", "non_max_suppression", "nonzero", "optional", "optional_get_element",
+    "optional_has_element", "random_bernoulli", "random_multinomial", "random_normal", "random_uniform",
+    "regex_full_match", "resize", "rnn", "roi_align", "sequence_at", "sequence_construct", "sequence_empty",
+    "sequence_erase", "sequence_insert", "sequence_length", "split_to_sequence", "stft", "string_concat",
+    "string_normalizer", "string_split", "tfidf_vectorizer", "transpose", "tree_ensemble", "unique", "where",
+  ]
+
+  @Test func onlyTheseAreLeftToTheHost() throws {
+    let target = try CUDACodeTarget(name: "sm_90a", native: nil, jobs: 1)
+    var found: Set<String> = []
+    for graph in try SampleGroup.all.flatMap({ try $0.graphs() }) {
+      for node in graph.order.map({ graph[$0] }) where target.leavesToHost(node, in: graph) {
+        found.insert(node.op.name)
+      }
+    }
+    #expect(found.sorted() == Self.ofTheHost.sorted())
+  }
+
   @Test func anUnknownArchitectureIsRefused() {
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "sm_12", native: nil, jobs: 1) }
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "native", native: nil, jobs: 1) }

@@ -18,33 +18,31 @@ struct EmulatedCUDA: Target {
   }
 
   var fingerprint: Fingerprint { cpu }
-  /// Templates use instructions that are not emulated: loops compute everything.
-  var templates: [any KernelTemplate] { [] }
+  /// Products, convolutions and attentions use instructions that are not emulated: loops compute them.
+  var templates: [any KernelTemplate] { cuda.templates.filter { !$0.takesEpilogue } }
   var hostIsElsewhere: Bool { true }
 
-  func loops(_ kernel: Kernel) -> KernelCode {
-    var code = cuda.loops(kernel)
-    code.source = Self.emulated(code)
-    return code
-  }
+  func loops(_ kernel: Kernel) -> KernelCode { cuda.loops(kernel) }
 
-  /// The kernel's body in a function that the processor's device calls for each block.
-  private static func emulated(_ code: KernelCode) -> String {
-    var text = code.source.replacingOccurrences(of: CUDAText.ptx, with: file("emulated_ptx.h"))
-    if let wrapper = text.range(of: "extern \"C\" __global__") { text.removeSubrange(wrapper.lowerBound...) }
-    let own = text.range(of: "void KERNEL_NAME_body").map { text[$0.lowerBound...] } ?? ""
-    let threadsMeet = own.contains("apus_shuffle") || own.contains("__sync")
-    return text + """
-      struct KERNEL_NAME_call { void *const *buffers; const i64 *params; i64 block, blockCount; u8 *shared; };
-      static void KERNEL_NAME_thread(void *argument) {
-        const KERNEL_NAME_call *c = (const KERNEL_NAME_call *)argument;
-        KERNEL_NAME_body(c->buffers, c->params, c->block, c->blockCount, c->shared);
+  /// The source with a function, in the place of the kernel around a body, that the processor's device calls for each block.
+  private static func emulated(_ source: String) throws(BuildError) -> String {
+    guard source.hasPrefix(CUDAText.prelude), let kernel = source.range(of: "extern \"C\" __global__"),
+      let match = source[kernel.lowerBound...].firstMatch(of: /__launch_bounds__\((\d+)\) (\w+)\(/)
+    else { throw BuildError("APUS-B-0012", "a kernel is expected: \(source.suffix(500))") }
+    let (threads, name) = (match.output.1, match.output.2)
+    let own = source[..<kernel.lowerBound].dropFirst(CUDAText.prelude.count)
+    let threadsMeet = ["apus_shuffle", "__sync", "_sync("].contains { own.contains($0) }
+    return CUDAText.prelude.replacing(CUDAText.ptx, with: file("emulated_ptx.h")) + own + """
+      struct \(name)_call { void *const *buffers; const i64 *params; i64 block, blockCount; u8 *shared; };
+      static void \(name)_thread(void *argument) {
+        const \(name)_call *c = (const \(name)_call *)argument;
+        \(name)_body(c->buffers, c->params, c->block, c->blockCount, c->shared);
       }
-      extern "C" void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *) {
+      extern "C" void \(name)(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *) {
         static thread_local u8 shared[1 << 18] __attribute__((aligned(1024)));
         memset(shared, 0xff, sizeof shared);
-        KERNEL_NAME_call c = {buffers, params, block, blockCount, shared};
-        emulated_run(\(code.threads), \(threadsMeet), KERNEL_NAME_thread, &c);
+        \(name)_call c = {buffers, params, block, blockCount, shared};
+        emulated_run(\(threads), \(threadsMeet), \(name)_thread, &c);
       }
 
       """
@@ -55,7 +53,8 @@ struct EmulatedCUDA: Target {
     defer { try? FileManager.default.removeItem(atPath: folder) }
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      let source = Self.file("emulation.h") + sources.joined()
+      var source = Self.file("emulation.h")
+      for kernel in sources { source += try Self.emulated(kernel) }
       try source.write(toFile: folder + "/kernels.cpp", atomically: true, encoding: .utf8)
       let compiler = Process()
       compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")

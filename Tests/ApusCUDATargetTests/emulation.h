@@ -16,12 +16,15 @@ static inline float __int_as_float(int x) { float r; memcpy(&r, &x, 4); return r
 static inline long long __double_as_longlong(double x) { long long r; memcpy(&r, &x, 8); return r; }
 static inline double __longlong_as_double(long long x) { double r; memcpy(&r, &x, 8); return r; }
 
-// Fibers: each runs until the next point where threads meet, in the order of their numbers.
+// Fibers: each runs until it waits for others, in the order of their numbers.
 enum { emulated_stack = 1 << 16, emulated_threads = 1024 };
+// Threads that meet: those that have come, those that are still running, and how often they have met.
+struct emulated_group { unsigned waiting, running, meetings; };
 struct emulated_block {
   ucontext_t scheduler, fibers[emulated_threads];
   bool isDone[emulated_threads];
   char slots[emulated_threads][16];
+  emulated_group all, warps[emulated_threads / 32];
   char *stacks;
   void (*body)(void *);
   void *argument;
@@ -33,26 +36,64 @@ __attribute__((noinline)) static void emulated_yield() {
   unsigned thread = threadIdx.x;
   swapcontext(&block->fibers[thread], &block->scheduler);
 }
-static inline void __syncthreads() { emulated_yield(); }
-static inline void __syncwarp() { emulated_yield(); }
+static void emulated_release(emulated_group &group) {
+  if (group.waiting < group.running) return;
+  group.waiting = 0;
+  group.meetings++;
+}
+static void emulated_leave(emulated_group &group) {
+  group.running--;
+  if (group.waiting > 0) emulated_release(group);
+}
+__attribute__((noinline)) static void emulated_meet(emulated_group &group) {
+  const unsigned before = group.meetings;
+  group.waiting++;
+  emulated_release(group);
+  while (group.meetings == before) emulated_yield();
+}
+static inline void __syncthreads() { emulated_meet(emulated_current->all); }
+static inline void __syncwarp() { emulated_meet(emulated_current->warps[threadIdx.x / 32]); }
 
-template <typename T> T emulated_exchange(T x, unsigned from) {
+// What `read` makes of the values that the lanes of a warp give.
+template <typename T, typename READ> auto emulated_exchange(T x, READ read) {
   memcpy(emulated_current->slots[threadIdx.x], &x, sizeof x);
-  emulated_yield();
-  T r;
-  memcpy(&r, emulated_current->slots[from], sizeof r);
-  emulated_yield();
+  __syncwarp();
+  auto r = read([](unsigned thread) {
+    T y;
+    memcpy(&y, emulated_current->slots[thread], sizeof y);
+    return y;
+  });
+  __syncwarp();
   return r;
 }
-template <typename T> T __shfl_xor_sync(unsigned, T x, int mask) { return emulated_exchange(x, threadIdx.x ^ mask); }
-template <typename T> T __shfl_sync(unsigned, T x, int lane) {
-  return emulated_exchange(x, (threadIdx.x & ~31u) + (lane & 31));
+template <typename T> T __shfl_xor_sync(unsigned, T x, int mask) {
+  return emulated_exchange(x, [=](auto at) { return at(threadIdx.x ^ mask); });
 }
+template <typename T> T __shfl_sync(unsigned, T x, int lane) {
+  return emulated_exchange(x, [=](auto at) { return at((threadIdx.x & ~31u) + (lane & 31)); });
+}
+template <typename T> T __shfl_up_sync(unsigned, T x, int step) {
+  return emulated_exchange(x, [=](auto at) { return at((threadIdx.x & 31) < step ? threadIdx.x : threadIdx.x - step); });
+}
+template <typename T> unsigned __match_any_sync(unsigned, T x) {
+  return emulated_exchange(x, [=](auto at) {
+    unsigned same = 0;
+    for (unsigned lane = 0; lane < 32; lane++) same |= (unsigned)(at((threadIdx.x & ~31u) + lane) == x) << lane;
+    return same;
+  });
+}
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+template <typename T> T __ldcg(const T *p) { return *p; }
+// Fibers take turns only where they wait.
+template <typename T> T atomicAdd(T *p, T x) { T old = *p; *p = old + x; return old; }
+template <typename T> T atomicMax(T *p, T x) { T old = *p; if (x > old) *p = x; return old; }
 
 static void emulated_start() {
   emulated_block *block = emulated_current;
   block->body(block->argument);
   block->isDone[threadIdx.x] = true;
+  emulated_leave(block->all);
+  emulated_leave(block->warps[threadIdx.x / 32]);
   swapcontext(&block->fibers[threadIdx.x], &block->scheduler);
 }
 
@@ -70,6 +111,8 @@ static void emulated_run(unsigned threads, bool threadsMeet, void (*body)(void *
   emulated_current = block;
   block->body = body;
   block->argument = argument;
+  block->all = {0, threads, 0};
+  for (unsigned i = 0; i < threads; i += 32) block->warps[i / 32] = {0, threads - i < 32 ? threads - i : 32, 0};
   for (unsigned i = 0; i < threads; i++) {
     getcontext(&block->fibers[i]);
     block->fibers[i].uc_stack.ss_sp = block->stacks + (long)i * emulated_stack;

@@ -52,6 +52,7 @@ template <typename T, int N> struct alignas(sizeof(T) * N) apus_vec { T e[N]; };
 
 // Exchange between the lanes of a warp.
 template <typename T> APUS_INLINE T apus_shuffle_xor(T x, int mask) { return __shfl_xor_sync(APUS_ALL_LANES, x, mask); }
+template <typename T> APUS_INLINE T apus_shuffle_up(T x, int step) { return __shfl_up_sync(APUS_ALL_LANES, x, step); }
 template <typename T> APUS_INLINE T apus_shuffle(T x, int lane) { return __shfl_sync(APUS_ALL_LANES, x, lane); }
 
 // Whether a candidate of a search takes the place of the best so far: `isMore` extreme, or as extreme and earlier. A NaN is

@@ -1,5 +1,6 @@
 package import ApusCore
 package import ApusGraph
+package import ApusKernel
 
 /// Convolves with a kernel whose taps are moved by learnt offsets and sampled bilinearly.
 ///
@@ -112,6 +113,66 @@ package struct DeformConv: TensorOperation {
     for row in top...top + 1 where row >= 0 && row < height {
       for column in left...left + 1 where column >= 0 && column < width {
         sum += (1 - (y - Double(row)).magnitude) * (1 - (x - Double(column)).magnitude) * at(row * width + column)
+      }
+    }
+    return sum
+  }
+
+  package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    guard let channels = x[0].type.shape[1].constantValue, let kernel = x[1].type.constantShape,
+      kernel.allSatisfy({ $0 > 0 }), channels % offsetGroups == 0, kernel[0] % groups == 0,
+      channels == kernel[1] * groups
+    else { return nil }
+    let work: DType = x[0].type.dtype == .f64 ? .f64 : .f32
+    return [
+      Operand(results[0]) { coordinates, arena in
+        let inner = [kernel[1], kernel[2], kernel[3]].map { arena.makeVariable(Dim($0)) }
+        let group = arena.quotient(coordinates[1], Dim(kernel[0] / groups))
+        let channel = group * Dim(kernel[1]) + inner[0].dim
+        let tap = inner[1].dim * Dim(kernel[3]) + inner[2].dim
+        let slot = arena.quotient(channel, Dim(channels / offsetGroups)) * Dim(kernel[2] * kernel[3]) + tap
+        let place = Array(coordinates[2...])
+        let at = (0..<2).map { axis in
+          let base =
+            place[axis] * Dim(strides[axis]) - Dim(padsBegin[axis]) + inner[axis + 1].dim * Dim(dilations[axis])
+          let offset = x[2].at([coordinates[0], slot * 2 + Dim(axis)] + place, arena)
+          return arena.binary(.add, arena.cast(arena.index(base), to: work), arena.cast(offset, to: work))
+        }
+        var sample = Self.bilinear(x[0], [coordinates[0], channel], at, arena, work)
+        if x.count > 3 {
+          let mask = arena.cast(x[3].at([coordinates[0], slot] + place, arena), to: work)
+          sample = arena.binary(.mul, sample, mask)
+        }
+        let weight = arena.cast(x[1].at([coordinates[1]] + inner.map(\.dim), arena), to: work)
+        let sum = arena.reduce(.sum, over: inner, arena.binary(.mul, weight, sample))
+        return arena.cast(sum, to: x[0].type.dtype)
+      }
+    ]
+  }
+
+  /// The element at a fractional place of a plane, with zeros outside.
+  private static func bilinear(
+    _ x: Operand, _ plane: [Dim], _ at: [Expr], _ arena: ExprArena, _ work: DType
+  ) -> Expr {
+    let (zero, one) = (arena.constant(0.0, work), arena.constant(1.0, work))
+    // The two neighbours along each axis, with their weights: 0 outside.
+    let neighbours = at.enumerated().map { axis, position in
+      let size = x.type.shape[axis + 2]
+      let floor = arena.unary(.floor, position)
+      let rest = arena.binary(.sub, position, floor)
+      let low = arena.cast(floor, to: .i64)
+      return [(0, arena.binary(.sub, one, rest)), (1, rest)].map { step, weight in
+        let index = arena.binary(.add, low, arena.constant(Int64(step), .i64))
+        let isBefore = arena.binary(.less, index, arena.constant(Int64(0), .i64))
+        let isOutside = arena.binary(.or, isBefore, arena.binary(.greater_equal, index, arena.index(size)))
+        return (place: arena.clamped(index, in: size), weight: arena.select(isOutside, zero, weight))
+      }
+    }
+    var sum = zero
+    for row in neighbours[0] {
+      for column in neighbours[1] {
+        let value = arena.cast(x.at(plane + [row.place, column.place], arena), to: work)
+        sum = arena.binary(.add, sum, arena.binary(.mul, arena.binary(.mul, row.weight, column.weight), value))
       }
     }
     return sum

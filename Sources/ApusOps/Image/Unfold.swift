@@ -1,5 +1,6 @@
 package import ApusCore
 package import ApusGraph
+package import ApusKernel
 
 /// Puts pooled maxima back at the places they came from; everything else is zero.
 ///
@@ -141,6 +142,35 @@ package struct Col2Im: TensorOperation {
       }
     }
     return [HostTensor(x[0].dtype, [x[0].shape[0], x[0].shape[1] / volume] + image, doubles: result)]
+  }
+
+  package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
+    let (blocks, dtype, positions) = (x[0], x[0].type.dtype, positions)
+    return [
+      Operand(results[0]) { coordinates, arena in
+        // Each element of the image gathers the blocks that reach it.
+        let taps = block.map { arena.makeVariable(Dim($0)) }
+        var conditions: [Expr] = []
+        var places: [Dim] = []
+        for axis in image.indices {
+          let start = coordinates[axis + 2] + Dim(padsBegin[axis]) - taps[axis].dim * Dim(dilations[axis])
+          let place = arena.quotient(start, Dim(strides[axis]))
+          if strides[axis] > 1 {
+            let rest = arena.index(start - place * Dim(strides[axis]))
+            conditions.append(arena.binary(.equal, rest, arena.constant(Int64(0), .i64)))
+          }
+          conditions += arena.insideConditions(place, positions[axis])
+          places.append(Dim.clamped(place, below: positions[axis]))
+        }
+        let volume = Dim(block.reduce(1, saturatingMultiply))
+        let row = coordinates[1] * volume + arena.flat(.coordinates(taps.map(\.dim)), in: block.map { Dim($0) })
+        var element = blocks.at([coordinates[0], row, arena.flat(.coordinates(places), in: positions)], arena)
+        if let isInside = arena.all(conditions) {
+          element = arena.select(isInside, element, arena.constant(Int64(0), dtype))
+        }
+        return arena.cast(arena.reduce(.sum, over: taps, element), to: dtype)
+      }
+    ]
   }
 
   package func work(_ x: [ValueType], _ results: [ValueType]) -> Dim { x[0].tensor?.elementCount ?? 0 }

@@ -74,6 +74,12 @@ extension TopK {
       Sample(TopK(axis: 1, k: 3), "f32[N, M]", where: ranges),
       Sample(TopK(axis: 0, k: 2, largest: false), "i64[M, 3]", where: ranges),
       Sample(TopK(axis: 0, k: 2), "f32[100]"),
+      Sample(TopK(axis: 1, k: Dim(Symbol("K"))), "f16[3, A, N]", where: ["N": 1...3, "A": 900...1100, "K": 1...40]),
+      Sample(TopK(axis: 1, k: 700, largest: false), "bf16[N, 900]", where: ranges),
+      Sample(TopK(axis: 0, k: 17), "f32[17000, 2]"),
+      Sample(TopK(axis: 0, k: 9, largest: false), "i64[16500]", values: [0: 0...3]),
+      Sample(TopK(axis: 1, k: 5000), "i32[2, 9000]", values: [0: -70000...70000]),
+      Sample(TopK(axis: 0, k: 4500), "f64[4500, 2]"), Sample(TopK(axis: 0, k: 4800, largest: false), "u8[5000]"),
     ]
   }
 }

@@ -5,10 +5,17 @@ extension ExprArena {
   /// An element of an index tensor as a coordinate: negative values count from the end, and what is still outside
   /// `0 ..< size` is clamped, so that a kernel never reads beyond its argument.
   func coordinate(_ value: Expr, in size: Dim) -> Dim {
+    if let known = knownIndex(cast(value, to: .i64)), known.range.lower >= 0, (size - 1 - known).range.lower >= 0 {
+      return known
+    }
+    return clamped(position(value, in: size), in: size)
+  }
+
+  /// An element of an index tensor as an i64 value in which negative ones count from the end.
+  func position(_ value: Expr, in size: Dim) -> Expr {
     let index = cast(value, to: .i64)
-    if let known = knownIndex(index), known.range.lower >= 0, (size - 1 - known).range.lower >= 0 { return known }
     let isNegative = binary(.less, index, constant(Int64(0), .i64))
-    return clamped(select(isNegative, binary(.add, index, self.index(size)), index), in: size)
+    return select(isNegative, binary(.add, index, self.index(size)), index)
   }
 
   /// An i64 expression as a coordinate clamped into `0 ..< size`.

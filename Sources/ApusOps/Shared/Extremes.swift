@@ -6,4 +6,9 @@ extension ExprArena {
   func lowest(_ dtype: DType) -> Expr {
     dtype.isFloat ? constant(-Double.infinity, dtype) : constant(dtype.integerBounds.lowest, dtype)
   }
+
+  /// A value that no element of the type is above: ∞ for floats.
+  func highest(_ dtype: DType) -> Expr {
+    dtype.isFloat ? constant(Double.infinity, dtype) : constant(dtype.integerBounds.highest, dtype)
+  }
 }
