@@ -66,7 +66,8 @@ let package = Package(
         [
           "prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv", "attention_common",
           "attention_finish", "attention_simt", "attention_mma", "conv", "conv_simt", "conv_mma",
-          "conv_wgmma", "conv_stem", "order", "radix",
+          "conv_wgmma", "conv_stem", "order", "scan", "radix", "scatter",
+          "boxes", "recurrent", "fourier",
         ], kind: "cuh")),
     // Where the stems meet.
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),

@@ -13,14 +13,21 @@ package struct CUDACodeTarget: Target {
   /// - Parameters:
   ///   - native: the architecture of this machine's GPU, which the name `native` stands for.
   ///   - threads: how many give every part of a GPU something to do.
+  ///   - isPlain: whether kernels use nothing that CUDA C++ has no words for, which leaves out those of products.
   /// - Throws: ``BuildError`` when the name is unknown.
-  package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15) throws(BuildError) {
+  package init(name: String, native: String?, jobs: Int, threads: Int = 1 << 15, isPlain: Bool = false)
+    throws(BuildError)
+  {
     self.threads = threads
     architecture = try CUDAArchitecture(name: name, native: native)
-    templates = [
-      ConvTemplate(architecture: architecture), MatmulTemplate(architecture: architecture),
-      AttentionTemplate(architecture: architecture), OperationTemplate { Self.loops($0, threads: threads) },
-    ]
+    let product = MatmulTemplate(architecture: architecture)
+    let operations = OperationTemplate(architecture, product: isPlain ? nil : product) {
+      Self.loops($0, threads: threads)
+    }
+    templates =
+      isPlain
+      ? [operations]
+      : [ConvTemplate(architecture: architecture), product, AttentionTemplate(architecture: architecture), operations]
     // A compiler takes a quarter of a gigabyte.
     self.jobs = min(max(jobs, 1), 8)
   }
@@ -75,6 +82,11 @@ package enum CUDAText {
   static let attentionSIMT = text(PackageResources.attention_simt_cuh)
   static let attentionMMA = text(PackageResources.attention_mma_cuh)
   static let order = text(PackageResources.order_cuh)
+  static let scan = text(PackageResources.scan_cuh)
+  static let scatter = text(PackageResources.scatter_cuh)
+  static let boxes = text(PackageResources.boxes_cuh)
+  static let recurrent = text(PackageResources.recurrent_cuh)
+  static let fourier = text(PackageResources.fourier_cuh)
   static let radix = text(PackageResources.radix_cuh)
   static let gemv = text(PackageResources.gemv_cuh)
 

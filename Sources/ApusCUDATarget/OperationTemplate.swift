@@ -13,7 +13,7 @@ protocol OperationKernel: Sendable {
   func refusal(_ node: Node, in graph: Graph) -> String?
 
   /// Emits the launches that compute the node's results.
-  func emit(_ node: Node, into builder: inout StepBuilder)
+  func emit(_ node: Node, into builder: inout StepBuilder) throws(BuildError)
 }
 
 /// Operations that neither products nor generated loops compute, each by its ``OperationKernel``.
@@ -22,10 +22,20 @@ struct OperationTemplate: KernelTemplate {
   let takesEpilogue = false
   private let kernels: [String: any OperationKernel]
 
-  /// - Parameter loops: makes the code of generated loops, which some operations need beside their texts.
-  init(loops: @escaping @Sendable (Kernel) -> KernelCode) {
+  /// - Parameters:
+  ///   - product: computes products of matrices, which some operations begin with; nil to do with loops.
+  ///   - loops: makes the code of generated loops, which some operations need beside their texts.
+  init(
+    _ architecture: CUDAArchitecture, product: (any KernelTemplate)?,
+    loops: @escaping @Sendable (Kernel) -> KernelCode
+  ) {
+    let loops = GeneratedLoops(code: loops)
+    let all: [any OperationKernel] = [
+      OrderKernel(), ScatterKernel(loops: loops), ScanKernel(), SelectionKernel(loops: loops), BoxKernel(),
+      RecurrentKernel(architecture: architecture, loops: loops, product: product), FourierKernel(),
+      BitCastKernel(),
+    ]
     var kernels: [String: any OperationKernel] = [:]
-    let all: [any OperationKernel] = [OrderKernel()]
     for kernel in all {
       for operation in kernel.operations { kernels[operation] = kernel }
     }
@@ -44,7 +54,7 @@ struct OperationTemplate: KernelTemplate {
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
-    kernels[region.node.op.name]?.emit(region.node, into: &builder)
+    try kernels[region.node.op.name]?.emit(region.node, into: &builder)
   }
 }
 
@@ -61,19 +71,22 @@ struct OperationCall {
   var units: Dim
   var threads = 256
   var sharedByteCount = 0
+  /// Blocks that work together.
+  var cluster = 1
 
   /// More blocks than run at once on any GPU.
   private static let mostBlocks = 4096
 
   func emit(_ node: Node, tactic: String, work: Dim = 0, into builder: inout StepBuilder) {
     let parameter = parameters.isEmpty ? "" : ", const __grid_constant__ apus_params<\(parameters.count)> P"
+    let cluster = cluster == 1 ? "" : " __cluster_dims__(\(cluster))"
     let shared =
       sharedByteCount == 0 ? "  u8 *const shared = 0;\n" : "  extern __shared__ __align__(1024) u8 shared[];\n"
     let source = """
       \(CUDAText.prelude)\(texts.joined())APUS_INLINE void KERNEL_NAME_body(
           void *const *b, const i64 *p, i64 block, i64 blockCount, u8 *shared) {
       \(call)}
-      extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
+      extern "C" __global__ void __launch_bounds__(\(threads))\(cluster) KERNEL_NAME(
           const __grid_constant__ apus_buffers<\(buffers.count)> B\(parameter)) {
       \(shared)  apus_start_next();
         apus_wait_prior();

@@ -29,13 +29,30 @@ struct OrderKernel: OperationKernel {
     let inner = Dim.product(type.shape[(op.axis + 1)...])
     let lines = Lines(count: outer * inner, length: type.shape[op.axis], first: op.k, inner: inner)
     let slots = [builder.slot(node.inputs[0])] + node.outputs.map { builder.allocate($0) }
-    let (length, first) = (lines.length.range.upper, op.k.range.upper)
+    emit(node, ordering, lines, slots, into: &builder)
+  }
+
+  /// Sorts lines of a type, the largest first, into slots of values and of the places they were at, i64.
+  static func sort(
+    _ node: Node, _ dtype: DType, _ lines: Lines, _ slots: (elements: Int, values: Int, places: Int),
+    into builder: inout StepBuilder
+  ) {
+    guard let ordering = Ordering(dtype, falls: true) else { return }
+    OrderKernel().emit(node, ordering, lines, [slots.elements, slots.values, slots.places], into: &builder)
+  }
+
+  private func emit(
+    _ node: Node, _ ordering: Ordering, _ lines: Lines, _ slots: [Int], into builder: inout StepBuilder
+  ) {
+    let (length, first) = (lines.length.range.upper, lines.first.range.upper)
     if length <= Self.shortLine || length <= Self.longestLine && first > 256 {
-      return sortShared(node, ordering, lines, slots, into: &builder)
+      sortShared(node, ordering, lines, slots, into: &builder)
+    } else if first <= Self.mostChosen {
+      choose(node, ordering, lines, slots, into: &builder)
+    } else {
+      RadixSort(ordering: ordering, lines: lines)
+        .emit(node, elements: slots[0], results: (slots[1], slots[2]), into: &builder)
     }
-    if first <= Self.mostChosen { return choose(node, ordering, lines, slots, into: &builder) }
-    RadixSort(ordering: ordering, lines: lines).emit(
-      node, elements: slots[0], results: (slots[1], slots[2]), into: &builder)
   }
 
   private static func power(above count: Int) -> Int {
@@ -190,7 +207,8 @@ struct RadixSort {
       let isLast = pass == passes - 1 && results != nil
       func emit(_ call: String, _ buffers: [Int], _ units: Dim, _ threads: Int, _ shared: Int) {
         OperationCall(
-          texts: [CUDAText.order, CUDAText.radix], call: "  \(call), block, blockCount, shared);\n", buffers: buffers,
+          texts: [CUDAText.order, CUDAText.scan, CUDAText.radix], call: "  \(call), block, blockCount, shared);\n",
+          buffers: buffers,
           parameters: lines.parameters, units: units, threads: threads, sharedByteCount: shared
         ).emit(node, tactic: "digits \(8 * pass)", into: &builder)
       }

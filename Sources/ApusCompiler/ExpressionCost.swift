@@ -1,6 +1,6 @@
-import ApusCore
+package import ApusCore
 import ApusGraph
-import ApusKernel
+package import ApusKernel
 
 /// What computing one element of a pending value takes.
 struct ExpressionCost {
@@ -108,7 +108,7 @@ extension Kernel {
   /// A kernel that stores every element of `operand` at the linear index, in `shape`, of `index(coordinates)`.
   ///
   /// One loop over the linear index is used when every load is at that index or a constant one.
-  static func storing(
+  package static func storing(
     _ operand: Operand, _ type: TensorType, into output: Int, shape: Shape, index: ([Dim]) -> [Dim], _ arena: ExprArena
   ) -> Kernel {
     let flat = arena.makeVariable(type.elementCount)

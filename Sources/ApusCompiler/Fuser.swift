@@ -91,9 +91,7 @@ struct Fuser {
     }
     for input in node.inputs { try store(input, &builder) }
     if let template, let result = node.outputs.first {
-      let region = AnchorRegion(
-        graph: graph, node: node, nodes: [id], operands: [], result: result, element: { anchor, _ in anchor })
-      try template.emit(region, into: &builder)
+      try template.emit(AnchorRegion(id, of: graph, result: result), into: &builder)
       return
     }
     if try control.emit(node, graph, &builder, &log) { return }

@@ -113,6 +113,11 @@ package struct PackedLayout {
 package struct TransposedView {
   package let source: ValueID
   package let permutation: [Int]
+
+  package init(source: ValueID, permutation: [Int]) {
+    self.source = source
+    self.permutation = permutation
+  }
 }
 
 /// A node that a template computes, with what is applied to each element before it is stored.
@@ -163,6 +168,15 @@ package struct AnchorRegion {
     let kernel = Kernel(
       arena: arena, variables: variables, stores: [.init(buffer: output, index: flat, value: value)])
     return (kernel, operands + [result])
+  }
+}
+
+extension AnchorRegion {
+  /// A node by itself, of whose operands some may be read through transposes.
+  package init(_ id: NodeID, of graph: Graph, result: ValueID, views: [ValueID: TransposedView] = [:]) {
+    self.init(
+      graph: graph, node: graph[id], nodes: [id], operands: [], result: result, element: { anchor, _ in anchor },
+      views: views)
   }
 }
 

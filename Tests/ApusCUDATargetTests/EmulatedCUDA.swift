@@ -13,13 +13,13 @@ struct EmulatedCUDA: Target {
 
   /// - Parameter threads: how many the kernels take a GPU to have; none makes strips as wide as they can be.
   init(threads: Int) throws {
-    cuda = try CUDACodeTarget(name: "sm_80", native: nil, jobs: 1, threads: threads)
+    cuda = try CUDACodeTarget(name: "sm_80", native: nil, jobs: 1, threads: threads, isPlain: true)
     cpu = Fingerprint(backend: "cpu", target: CPUFeatures().level, features: [])
   }
 
   var fingerprint: Fingerprint { cpu }
   /// Products, convolutions and attentions use instructions that are not emulated: loops compute them.
-  var templates: [any KernelTemplate] { cuda.templates.filter { !$0.takesEpilogue } }
+  var templates: [any KernelTemplate] { cuda.templates }
   var hostIsElsewhere: Bool { true }
 
   func loops(_ kernel: Kernel) -> KernelCode { cuda.loops(kernel) }

@@ -14,6 +14,8 @@ static inline unsigned __float_as_uint(float x) { unsigned r; memcpy(&r, &x, 4);
 static inline float __uint_as_float(unsigned x) { float r; memcpy(&r, &x, 4); return r; }
 static inline float __int_as_float(int x) { float r; memcpy(&r, &x, 4); return r; }
 static inline long long __double_as_longlong(double x) { long long r; memcpy(&r, &x, 8); return r; }
+static inline void sincospif(float x, float *s, float *c) { *s = (float)sin(M_PI * x), *c = (float)cos(M_PI * x); }
+static inline void sincospi(double x, double *s, double *c) { *s = sin(M_PI * x), *c = cos(M_PI * x); }
 static inline double __longlong_as_double(long long x) { double r; memcpy(&r, &x, 8); return r; }
 
 // Fibers: each runs until it waits for others, in the order of their numbers.

@@ -1,5 +1,6 @@
 // Sorting of long lines by digits of 8 bits, lowest first: each pass counts the digits of every tile, adds the counts up
-// along the tiles, and moves items to their places. Passes keep the order of equal digits. Needs order.cuh.
+// along the tiles, and moves items to their places. Passes keep the order of equal digits. Needs order.cuh and
+// scan.cuh.
 #ifndef APUS_RADIX
 #define APUS_RADIX
 
@@ -41,26 +42,6 @@ APUS_INLINE void apus_radix_count(const apus_lines &l, const apus_radix_source<O
   }
 }
 
-// The sum of what threads before this one in the block have; `total` becomes the sum of all. `shared` holds 33 numbers.
-template <class T, int THREADS> APUS_INLINE T apus_sum_before(T x, T &total, T *shared) {
-  const i32 lane = threadIdx.x & 31, warp = threadIdx.x / 32;
-  T sum = x;
-  for (int step = 1; step < 32; step *= 2) {
-    const T other = apus_shuffle_up(sum, step);
-    if (lane >= step) sum += other;
-  }
-  __syncthreads();
-  if (lane == 31) shared[warp] = sum;
-  __syncthreads();
-  T before = 0, all = 0;
-  APUS_UNROLL for (int i = 0; i < THREADS / 32; i++) {
-    before += i < warp ? shared[i] : (T)0;
-    all += shared[i];
-  }
-  total = all;
-  return before + sum - x;
-}
-
 // Replaces the counts of each digit by the sums of those before along the tiles; totals [lines, 256].
 APUS_INLINE void apus_radix_add(i64 lines, i64 tiles, u32 *counts, u32 *totals, i64 block, i64 blockCount, u8 *shared) {
   for (i64 unit = block; unit < lines * 256; unit += blockCount) {
@@ -70,7 +51,7 @@ APUS_INLINE void apus_radix_add(i64 lines, i64 tiles, u32 *counts, u32 *totals, 
       const i64 at = first + threadIdx.x;
       const u32 x = at < tiles ? own[at] : 0;
       u32 all;
-      const u32 before = apus_sum_before<u32, 256>(x, all, (u32 *)shared);
+      const u32 before = apus_before<apus_adding<u32>, 256>(x, all, (u32 *)shared);
       if (at < tiles) own[at] = sum + before;
       sum += all;
     }
@@ -132,9 +113,9 @@ APUS_INLINE void apus_radix_move(const apus_lines &l, const apus_radix_source<O>
         count += x;
       }
     u32 all;
-    const u32 inTile = apus_sum_before<u32, APUS_RADIX_THREADS>(count, all, m.sums);
+    const u32 inTile = apus_before<apus_adding<u32>, APUS_RADIX_THREADS>(count, all, m.sums);
     const u32 total = tid < 256 ? totals[line * 256 + tid] : 0;
-    const u32 inLine = apus_sum_before<u32, APUS_RADIX_THREADS>(total, all, m.sums);
+    const u32 inLine = apus_before<apus_adding<u32>, APUS_RADIX_THREADS>(total, all, m.sums);
     if (tid < 256) m.inTile[tid] = inTile, m.inLine[tid] = inLine + counts[(line * 256 + tid) * tiles + tile];
     __syncthreads();
     APUS_UNROLL for (int i = 0; i < APUS_RADIX_ITEMS; i++) {

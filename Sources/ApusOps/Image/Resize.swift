@@ -1,6 +1,5 @@
 package import ApusCore
 package import ApusGraph
-package import ApusKernel
 
 /// Resamples a tensor to other sizes, axis by axis.
 ///
@@ -65,7 +64,7 @@ package struct Resize: TensorOperation {
     return [x[0].with(shape: sizes)]
   }
 
-  private func axis(_ index: Int, _ shape: Shape) -> ResizeAxis {
+  func axis(_ index: Int, _ shape: Shape) -> ResizeAxis {
     ResizeAxis(
       input: shape[index], output: sizes[index], scale: scales[index], transformation: transformation)
   }
@@ -127,7 +126,7 @@ extension Resize {
     return x.gathering(sources, shape: outputs)
   }
 
-  private func saturated(_ value: Double, _ dtype: DType) -> Double {
+  func saturated(_ value: Double, _ dtype: DType) -> Double {
     let bits = Double(dtype.bitWidth)
     let (low, high): (Double, Double) =
       dtype.isSignedInteger
@@ -218,113 +217,5 @@ extension Resize {
 extension Double {
   fileprivate func power(_ exponent: Double) -> Double {
     Double(sign: .plus, exponent: Int(exponent), significand: 1)
-  }
-}
-
-// MARK: Lowering
-
-extension Resize {
-  package func lower(_ x: [Operand], _ results: [TensorType]) -> [Operand]? {
-    if antialias || transformation == .tfCropAndResize { return nil }
-    let data = x[0]
-    let shape = data.type.shape
-    let maps = shape.indices.map { axis($0, shape) }
-    let dtype = data.type.dtype
-    let work: DType = dtype == .f64 ? .f64 : .f32
-    return [
-      Operand(results[0]) { coordinates, arena in
-        if mode == .nearest {
-          let source = zip(maps, coordinates).map { $0.isIdentity ? $1 : nearestIndex($0, $1, arena) }
-          return data.at(source, arena)
-        }
-        let taps = zip(maps, coordinates).map { map, coordinate in
-          map.isIdentity
-            ? [(coordinate, arena.constant(1.0, work))] : lowerTaps(map, coordinate, arena, work)
-        }
-        let sum = blend(data, taps[...], [], arena, work)
-        if dtype.isFloat { return sum }
-        let (low, high) = (saturated(-.infinity, dtype), saturated(.infinity, dtype))
-        let bounded = arena.binary(
-          .min, arena.binary(.max, arena.unary(.round, sum), arena.constant(low, work)), arena.constant(high, work))
-        return arena.cast(bounded, to: dtype)
-      }
-    ]
-  }
-
-  private func nearestIndex(_ map: ResizeAxis, _ x: Dim, _ arena: ExprArena) -> Dim {
-    if let fraction = map.fraction(x) {
-      let index = ResizeAxis.nearest(fraction, nearestMode, arena)
-      return Dim.maximum(Dim.minimum(index, map.input - 1), 0)
-    }
-    guard let position = map.coordinate(x, arena) else { return 0 }
-    let half = arena.constant(0.5, .f64)
-    let whole =
-      switch nearestMode {
-      case .floor: arena.unary(.floor, position)
-      case .ceil: arena.unary(.ceil, position)
-      case .roundPreferFloor: arena.unary(.ceil, arena.binary(.sub, position, half))
-      case .roundPreferCeil: arena.unary(.floor, arena.binary(.add, position, half))
-      }
-    return arena.clamped(arena.cast(whole, to: .i64), in: map.input)
-  }
-
-  private func lowerTaps(_ map: ResizeAxis, _ x: Dim, _ arena: ExprArena, _ work: DType) -> [(Dim, Expr)] {
-    let whole: Dim
-    let rest: Expr
-    if let fraction = map.fraction(x) {
-      whole = ResizeAxis.floor(fraction.over, fraction.under, arena)
-      let over = arena.cast(arena.index(fraction.over - whole * fraction.under), to: work)
-      rest = arena.binary(.div, over, arena.cast(arena.index(fraction.under), to: work))
-    } else if let position = map.coordinate(x, arena) {
-      let floor = arena.unary(.floor, position)
-      whole = arena.asDim(arena.cast(floor, to: .i64))
-      rest = arena.cast(arena.binary(.sub, position, floor), to: work)
-    } else {
-      return []
-    }
-    let steps = mode == .linear ? 0...1 : -1...2
-    var weights = steps.map { weight(rest, step: $0, arena, work) }
-    if excludeOutside {
-      let zero = arena.constant(0.0, work)
-      for (position, step) in steps.enumerated() {
-        let index = arena.index(whole + Dim(step))
-        let isBefore = arena.binary(.less, index, arena.constant(Int64(0), .i64))
-        let isBeyond = arena.binary(.greater_equal, index, arena.index(map.input))
-        weights[position] = arena.select(arena.binary(.or, isBefore, isBeyond), zero, weights[position])
-      }
-      let sum = weights.dropFirst().reduce(weights[0]) { arena.binary(.add, $0, $1) }
-      weights = weights.map { arena.binary(.div, $0, sum) }
-    }
-    return zip(steps, weights).map { step, weight in
-      (arena.clamped(arena.index(whole + Dim(step)), in: map.input), weight)
-    }
-  }
-
-  /// The weight of the tap `step` elements from the floor of a coordinate with fractional part `rest`.
-  private func weight(_ rest: Expr, step: Int, _ arena: ExprArena, _ work: DType) -> Expr {
-    let real = { (value: Double) in arena.constant(value, work) }
-    let (add, mul) = ({ arena.binary(.add, $0, $1) }, { arena.binary(.mul, $0, $1) })
-    if mode == .linear { return step == 0 ? arena.binary(.sub, real(1), rest) : rest }
-    let a = cubicCoefficient
-    let offset = real(Double(-step))
-    let distance = step > 0 ? arena.binary(.sub, real(Double(step)), rest) : add(rest, offset)
-    if step == 0 || step == 1 {
-      let inner = add(mul(real(a + 2), distance), real(-(a + 3)))
-      return add(mul(mul(inner, distance), distance), real(1))
-    }
-    let inner = add(mul(add(mul(real(a), distance), real(-5 * a)), distance), real(8 * a))
-    return add(mul(inner, distance), real(-4 * a))
-  }
-
-  private func blend(
-    _ data: Operand, _ taps: ArraySlice<[(Dim, Expr)]>, _ source: [Dim], _ arena: ExprArena, _ work: DType
-  ) -> Expr {
-    guard let own = taps.first else { return arena.cast(data.at(source, arena), to: work) }
-    let parts = own.map { index, weight in
-      let inner = blend(data, taps.dropFirst(), source + [index], arena, work)
-      return own.count == 1 ? inner : arena.binary(.mul, weight, inner)
-    }
-    guard let first = parts.first else { return arena.constant(0.0, work) }
-    return parts.dropFirst().reduce(first) { arena.binary(.add, $0, $1) }
   }
 }

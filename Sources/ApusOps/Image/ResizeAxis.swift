@@ -115,8 +115,14 @@ struct ResizeAxis {
     }
   }
 
-  /// ``coordinate(_:start:end:)`` as an f64 expression; nil for crops.
-  func coordinate(_ x: Dim, _ arena: ExprArena) -> Expr? {
+  /// Where a crop starts and ends, in parts of the axis, as f64.
+  struct Crop {
+    let start: Expr
+    let end: Expr
+  }
+
+  /// ``coordinate(_:start:end:)`` as an f64 expression; nil for a crop that is not told.
+  func coordinate(_ x: Dim, _ crop: Crop?, _ arena: ExprArena) -> Expr? {
     let real = { (value: Double) in arena.constant(value, .f64) }
     let cast = { (dim: Dim) in arena.cast(arena.index(dim), to: .f64) }
     let position = cast(x)
@@ -136,7 +142,14 @@ struct ResizeAxis {
       let moved = arena.binary(.div, arena.binary(.mul, position, cast(input - 1)), last)
       return arena.select(arena.binary(.greater, last, real(0)), moved, real(0))
     case .tfHalfPixelForNN: return arena.binary(.div, center, real(scale))
-    case .tfCropAndResize: return nil
+    case .tfCropAndResize:
+      guard let crop else { return nil }
+      let reach = cast(input - 1)
+      let middle = arena.binary(.mul, arena.binary(.div, arena.binary(.add, crop.start, crop.end), real(2)), reach)
+      let moved = arena.binary(.mul, arena.binary(.mul, position, arena.binary(.sub, crop.end, crop.start)), reach)
+      let part = arena.binary(.div, moved, cast(Dim.maximum(output - 1, 1)))
+      let many = arena.binary(.add, arena.binary(.mul, crop.start, reach), part)
+      return arena.select(arena.binary(.greater, cast(output), real(1)), many, middle)
     }
   }
 }

@@ -41,6 +41,13 @@ extension ScatterElements {
         ScatterElements(axis: 0, reduction: .add), "f32[5, N]", "i64[M, N]", "f32[M, N]", where: ranges,
         values: [1: 0...4]),
       Sample(
+        ScatterElements(axis: 1, reduction: .add), "f16[3, 50]", "i64[2, A]", "f16[2, A]",
+        where: ["A": 33...90], values: [1: -50...49]),
+      Sample(
+        ScatterElements(axis: 0), "bool[A, 3]", "i32[70, 2]", "bool[70, 2]", where: ["A": 20...30], values: [1: 0...9]),
+      Sample(
+        ScatterElements(axis: 0, reduction: .min), "u8[300, 2]", "i64[5000, 2]", "u8[5000, 2]", values: [1: 0...299]),
+      Sample(
         ScatterElements(axis: 0, reduction: .max), "i32[5]", "i32[M]", "i32[M]", where: ranges, values: [1: 0...4]),
     ]
   }
@@ -52,6 +59,13 @@ extension ScatterND {
       Sample(ScatterND(), "f32[5, N]", "i64[1, 1]", "f32[1, N]", where: ranges, values: [1: -5...4]),
       Sample(
         ScatterND(reduction: .mul), "f32[4, 4, N]", "i64[M, 2]", "f32[M, N]", where: ranges, values: [1: 0...3]),
+      Sample(
+        ScatterND(), "bf16[A, 2, 3]", "i64[40, 1]", "bf16[40, 2, 3]", where: ["A": 20...30], values: [1: -20...19]),
+      Sample(
+        ScatterND(reduction: .add), "f32[40, 10, N]", "i64[A, 2]", "f32[A, N]", where: ["A": 100...200, "N": 1...3],
+        values: [1: 0...9]),
+      Sample(
+        ScatterND(reduction: .mul), "f64[70000]", "i32[50, 1]", "f64[50]", values: [1: 69_990...69_999, 2: 0.5...1.5]),
       Sample(ScatterND(reduction: .min), "i64[5]", "i64[M, 1]", "i64[M]", where: ranges, values: [1: 0...4]),
     ]
   }
@@ -89,6 +103,7 @@ extension NonZero {
     [
       Sample(NonZero(count: found), "i32[N, M]", where: ranges, values: [0: 0...1]),
       Sample(NonZero(count: found), "bool[5]"),
+      Sample(NonZero(count: found), "f16[N, 3, 900]", where: ranges, values: [0: -0.3...0.3]),
     ]
   }
 }
@@ -98,6 +113,7 @@ extension Compress {
     [
       Sample(Compress(axis: 1, count: found), "f32[N, M, 2]", "bool[3]", where: ranges),
       Sample(Compress(axis: nil, count: found), "f32[N, M]", "bool[3]", where: ranges),
+      Sample(Compress(axis: 0, count: found), "i16[3000, N]", "bool[2900]", where: ranges),
     ]
   }
 }
@@ -131,7 +147,11 @@ extension NonMaxSuppression {
     [
       Sample(
         NonMaxSuppression(centerPointBox: true, count: found), "f32[N, M, 4]", "f32[N, 2, M]", "i64[1]", "f32[1]",
-        "f32[1]", where: ranges, values: [0: 0.5...2, 1: 0...1, 2: 1...3, 3: 0.2...0.5, 4: 0...0.5])
+        "f32[1]", where: ranges, values: [0: 0.5...2, 1: 0...1, 2: 1...3, 3: 0.2...0.5, 4: 0...0.5]),
+      Sample(
+        NonMaxSuppression(centerPointBox: false, count: found), "f32[1, A, 4]", "f32[1, N, A]", "i64[1]", "f32[1]",
+        "f32[1]", where: ["A": 500...700, "N": 1...2],
+        values: [0: 0...9, 1: 0...1, 2: 5...90, 3: 0.2...0.5, 4: 0...0.5]),
     ]
   }
 }

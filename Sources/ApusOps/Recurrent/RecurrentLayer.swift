@@ -325,6 +325,16 @@ extension RecurrentLayer {
         RecurrentLayer(.gru, hiddenSize: 4),
         ["f32[T, B, 3]", "f32[1, 12, 3]", "f32[1, 12, 4]", "f32[1, 24]", "f32[1, B, 4]"]),
       sample(linear, ["f32[T, B, 3]", "f32[1, 9, 3]", "f32[1, 9, 3]", "f32[1, 18]", "f32[1, B, 3]"]),
+      sample(
+        RecurrentLayer(.lstm, hiddenSize: 72, direction: .bidirectional),
+        [
+          "f32[T, 9, 10]", "f32[2, 288, 10]", "f32[2, 288, 72]", "f32[2, 576]", "f32[2, 9, 72]", "f32[2, 9, 72]",
+          "f32[2, 216]",
+        ], [1: -0.2...0.2, 2: -0.2...0.2]),
+      sample(
+        RecurrentLayer(.gru, hiddenSize: 65, direction: .reverse),
+        ["f64[T, B, 3]", "f64[1, 195, 3]", "f64[1, 195, 65]", "f64[1, 390]", "f64[1, B, 65]"],
+        [1: -0.2...0.2, 2: -0.2...0.2]),
       sample(affine, ["f32[T, B, 3]", "f32[2, 5, 3]", "f32[2, 5, 5]", "f32[2, 10]", "f32[2, B, 5]"]),
     ]
   }

@@ -117,6 +117,10 @@ package struct Cumulative: TensorOperation {
       Sample(Cumulative(isProduct: isProduct, axis: 0, exclusive: true), "i64[9, A]", where: ["A": 1...4]),
       Sample(Cumulative(isProduct: isProduct, axis: -1, reverse: true), "i32[A, 6]", where: ["A": 1...4]),
       Sample(Cumulative(isProduct: isProduct, axis: 0, exclusive: true, reverse: true), "f64[A]", where: ["A": 1...9]),
+      Sample(Cumulative(isProduct: isProduct, axis: 0, reverse: true), "i8[A, 2]", where: ["A": 3000...5000]),
+      Sample(
+        Cumulative(isProduct: isProduct, axis: 1, exclusive: true), "f16[2, 2100, 1]",
+        values: [0: isProduct ? 0.999...1.001 : -0.1...0.1]),
     ]
   }
 }

@@ -1,16 +1,16 @@
-import ApusCore
-import ApusKernel
+package import ApusCore
+package import ApusKernel
 
 extension Dim {
   /// The index moved into `0 ..< size`, so that a load there is safe whatever a select chooses.
-  static func clamped(_ index: Dim, below size: Dim) -> Dim {
+  package static func clamped(_ index: Dim, below size: Dim) -> Dim {
     Dim.maximum(Dim.minimum(index, size - 1), 0)
   }
 }
 
 extension ExprArena {
   /// The conditions under which an index lies in `0 ..< size`; those that `below` and `above` rule out are left away.
-  func insideConditions(_ index: Dim, _ size: Dim, below: Bool = true, above: Bool = true) -> [Expr] {
+  package func insideConditions(_ index: Dim, _ size: Dim, below: Bool = true, above: Bool = true) -> [Expr] {
     var conditions: [Expr] = []
     if below, index.range.lower < 0 {
       conditions.append(binary(.greater_equal, self.index(index), self.index(0)))
@@ -22,7 +22,7 @@ extension ExprArena {
   }
 
   /// The conjunction of conditions, or nil when there is none.
-  func all(_ conditions: [Expr]) -> Expr? {
+  package func all(_ conditions: [Expr]) -> Expr? {
     guard let first = conditions.first else { return nil }
     return conditions.dropFirst().reduce(first) { binary(.and, $0, $1) }
   }

@@ -1,5 +1,5 @@
-import ApusCore
-import ApusKernel
+package import ApusCore
+package import ApusKernel
 
 extension ExprArena {
   /// An element of an index tensor as a coordinate: negative values count from the end, and what is still outside
@@ -12,14 +12,14 @@ extension ExprArena {
   }
 
   /// An element of an index tensor as an i64 value in which negative ones count from the end.
-  func position(_ value: Expr, in size: Dim) -> Expr {
+  package func position(_ value: Expr, in size: Dim) -> Expr {
     let index = cast(value, to: .i64)
     let isNegative = binary(.less, index, constant(Int64(0), .i64))
     return select(isNegative, binary(.add, index, self.index(size)), index)
   }
 
   /// An i64 expression as a coordinate clamped into `0 ..< size`.
-  func clamped(_ index: Expr, in size: Dim) -> Dim {
+  package func clamped(_ index: Expr, in size: Dim) -> Dim {
     if let known = knownIndex(index) { return Dim.maximum(Dim.minimum(known, size - 1), 0) }
     let upper = binary(.min, index, self.index(size - 1))
     return dynamicIndex(binary(.max, upper, constant(Int64(0), .i64)))

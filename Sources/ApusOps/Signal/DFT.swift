@@ -100,6 +100,10 @@ package struct DFT: TensorOperation {
       Sample(DFT(axis: 1, length: length, onesided: true), "f32[N, M, 1]", where: ranges),
       Sample(DFT(axis: 0, length: 130), "f64[100, N, 2]", where: ranges),
       Sample(DFT(axis: 1, length: length, inverse: true), "f32[N, M, 2]", where: ranges),
+      Sample(DFT(axis: 0, length: 100), "f32[100, 1]", tolerance: 1e-4),
+      Sample(DFT(axis: 0, length: 3000), "f64[3000, 1]"),
+      Sample(DFT(axis: 0, length: 1500, inverse: true, onesided: true), "f64[751, 2, 2]"),
+      Sample(DFT(axis: 0, length: 2048), "f16[1900, 2]", values: [0: -0.02...0.02]),
       Sample(DFT(axis: 1, length: 9, inverse: true, onesided: true), "f32[N, 5, 2]", where: ranges),
     ]
   }
