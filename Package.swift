@@ -141,7 +141,7 @@ let package = Package(
       "ApusCPUTargetTests",
       [
         "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "ApusCPUTarget",
-        "ApusCPUDevice", "ApusTesting",
+        "ApusCPUDevice", "ApusTesting", "Apus",
       ], exclude: ["Kernels"]),
   ]
 )

@@ -1,7 +1,8 @@
 import ApusCompiler
 package import ApusCore
+import ApusRuntime
 
 /// The environment settings of all modules: the only list of them.
 package enum Knobs {
-  package static let all: [Knob] = [.debug, BuildCache.knob]
+  package static let all: [Knob] = [.debug, .syncSteps, BuildCache.knob]
 }

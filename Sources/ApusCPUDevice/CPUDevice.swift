@@ -76,7 +76,7 @@ public final class CPUDevice: Device {
 
   public func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try CPUImage(image) }
 
-  public func makeStream() throws(DeviceError) -> any DeviceStream { CPUStream(pool: pool) }
+  public func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream { CPUStream(pool: pool) }
 }
 
 /// Runs launches at once, on the caller and the pool.

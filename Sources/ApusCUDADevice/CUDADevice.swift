@@ -51,6 +51,22 @@ public final class CUDADevice: Device {
 
   public func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try pool.allocate(byteCount) }
 
+  public func allocatePinned(byteCount: Int) throws(DeviceError) -> PinnedBuffer {
+    let memory = try PinnedMemory(byteCount: max(byteCount, 64), context)
+    return PinnedBuffer(bytes: UnsafeMutableRawBufferPointer(start: memory.base, count: byteCount)) { _ in
+      withExtendedLifetime(memory) {}
+    }
+  }
+
+  public func allocateManaged(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
+    let memory = try ManagedMemory(byteCount: max(byteCount, 64), context)
+    return DeviceBuffer(base: memory.base, byteCount: byteCount) { _ in withExtendedLifetime(memory) {} }
+  }
+
+  public var memoryUse: DeviceMemoryUse? { pool.use }
+
+  public func resetMemoryPeak() { pool.resetPeak() }
+
   public func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer? {
     let buffer = try pool.allocate(max(constants.count, 64))
     let stream = try CUDAStream(context)
@@ -89,8 +105,25 @@ public final class CUDADevice: Device {
     try CUDADriver.check(result, "describing a tensor of sizes \(sizes), strides \(strides) in boxes of \(box)")
   }
 
-  public func makeStream() throws(DeviceError) -> any DeviceStream {
-    try CUDAStream(context, overlaps: processor.major >= 9)
+  public func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {
+    context.enter()
+    var (least, greatest): (Int32, Int32) = (0, 0)
+    try CUDADriver.check(apus_cuda_priority_range(&least, &greatest), "reading the range of priorities")
+    let number =
+      switch priority {
+      case .low: least
+      case .normal: (least + greatest) / 2
+      case .high: greatest
+      }
+    return try CUDAStream(context, priority: Int(number), overlaps: processor.major >= 9)
+  }
+}
+
+extension CUDADevice {
+  /// A queue of work on a stream that the caller made (a `CUstream` of this GPU's primary context) and keeps until the queue is
+  /// released.
+  public func adopt(stream: UnsafeMutableRawPointer) -> any DeviceStream {
+    CUDAStream(context, adopting: apus_cuda_stream(stream), overlaps: processor.major >= 9)
   }
 }
 
@@ -113,55 +146,6 @@ final class CUDAContext: @unchecked Sendable {
 
   /// Makes the calling thread work with the GPU.
   func enter() { _ = apus_cuda_context_set_current(handle) }
-}
-
-/// Device memory in the driver's pool, which keeps what is given back for the next who asks.
-private final class MemoryPool: @unchecked Sendable {
-  private let context: CUDAContext
-  /// Orders allocations and releases among themselves.
-  private let stream: apus_cuda_stream
-
-  init(_ context: CUDAContext) throws(DeviceError) {
-    self.context = context
-    context.enter()
-    var pool: apus_cuda_pool?
-    try CUDADriver.check(apus_cuda_pool_default(&pool, context.device), "finding the memory pool")
-    var threshold = UInt64.max
-    try CUDADriver.check(
-      apus_cuda_pool_set(pool, Int32(APUS_CUDA_POOL_RELEASE_THRESHOLD), &threshold), "setting up the memory pool")
-    var stream: apus_cuda_stream?
-    try CUDADriver.check(apus_cuda_stream_create(&stream, UInt32(APUS_CUDA_STREAM_NON_BLOCKING), 0), "making a stream")
-    guard let stream else { throw DeviceError("APUS-D-0012", "the driver gave no stream", place: "the CUDA driver") }
-    self.stream = stream
-  }
-
-  deinit {
-    context.enter()
-    _ = apus_cuda_stream_synchronize(stream)
-    _ = apus_cuda_stream_destroy(stream)
-  }
-
-  func allocate(_ byteCount: Int) throws(DeviceError) -> DeviceBuffer {
-    context.enter()
-    var address: apus_cuda_address?
-    let result = apus_cuda_allocate(&address, max(byteCount, 64), stream)
-    if result == APUS_CUDA_OUT_OF_MEMORY {
-      var (available, all) = (0, 0)
-      _ = apus_cuda_memory_info(&available, &all)
-      throw DeviceError(
-        "APUS-D-0001", "\(byteCount) bytes cannot be allocated: \(available) of the GPU's \(all) are free",
-        hint: "Run smaller shapes or fewer contexts, or end other programs that use the GPU.")
-    }
-    try CUDADriver.check(result, "allocating \(byteCount) bytes")
-    // Other streams may use it from now on.
-    try CUDADriver.check(apus_cuda_stream_synchronize(stream), "allocating \(byteCount) bytes")
-    guard let address else { throw DeviceError("APUS-D-0012", "the driver gave no memory", place: "the CUDA driver") }
-    return DeviceBuffer(base: address, byteCount: byteCount) { [self] address in
-      // Whoever gives memory back has waited for what used it.
-      context.enter()
-      _ = apus_cuda_free(address, stream)
-    }
-  }
 }
 
 extension CUDADriver.Processor {

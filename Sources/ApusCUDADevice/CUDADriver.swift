@@ -96,8 +96,19 @@ package enum CUDADriver {
   /// Turns the driver's answer into an error with its words.
   static func check(_ result: apus_cuda_result, _ what: String) throws(DeviceError) {
     if result == APUS_CUDA_SUCCESS { return }
+    if fatal.contains(result) {
+      throw DeviceError(
+        "APUS-D-0016", "the GPU does no more work for this process: \(words(result)), found while \(what)",
+        place: "the CUDA driver",
+        hint: "Only another process can use this GPU. APUS_SYNC=1 names the step; compute-sanitizer finds the cause.")
+    }
     throw DeviceError("APUS-D-0012", "\(what) failed: \(words(result))", place: "the CUDA driver")
   }
+
+  /// Results after which every call gives the same: an error of memory or of the card (214, 220, 226), a lost or unavailable
+  /// card (46, 999), kernels that faulted, trapped or ran too long (700, 702, 709…721).
+  private static let fatal: Set<apus_cuda_result> = Set(
+    [46, 214, 220, 226, 700, 702, 709, 999] + Array(710...721))
 
   /// What the driver says of a result.
   static func words(_ result: apus_cuda_result) -> String {

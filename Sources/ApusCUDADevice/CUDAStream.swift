@@ -9,6 +9,10 @@ final class CUDAStream: DeviceStream {
   private let context: CUDAContext
   private let stream: apus_cuda_stream
   private var failure: DeviceError?
+  var timeLimit: Duration?
+  private(set) var isGivenUp = false
+  /// Whether the stream is to be destroyed.
+  private let isOwned: Bool
 
   /// Whether kernels that wait by themselves for what they need start before those in front have ended.
   private let overlaps: Bool
@@ -22,12 +26,22 @@ final class CUDAStream: DeviceStream {
       apus_cuda_stream_create(&stream, UInt32(APUS_CUDA_STREAM_NON_BLOCKING), Int32(priority)), "making a stream")
     guard let stream else { throw DeviceError("APUS-D-0012", "the driver gave no stream", place: "the CUDA driver") }
     self.stream = stream
+    isOwned = true
+  }
+
+  /// Queues on a stream that someone else made and destroys.
+  init(_ context: CUDAContext, adopting stream: apus_cuda_stream, overlaps: Bool) {
+    self.context = context
+    self.overlaps = overlaps
+    self.stream = stream
+    isOwned = false
   }
 
   deinit {
+    if isGivenUp { return }
     context.enter()
     _ = apus_cuda_stream_synchronize(stream)
-    _ = apus_cuda_stream_destroy(stream)
+    if isOwned { _ = apus_cuda_stream_destroy(stream) }
   }
 
   private func note(_ result: apus_cuda_result, _ what: @autoclosure () -> String) {
@@ -64,26 +78,62 @@ final class CUDAStream: DeviceStream {
       "downloading \(byteCount) bytes")
   }
 
+  func prefetch(_ address: UnsafeMutableRawPointer, byteCount: Int, toHost: Bool) {
+    context.enter()
+    // The host's number is −1.
+    note(
+      apus_cuda_managed_prefetch(address, byteCount, toHost ? -1 : context.device, stream),
+      "bringing \(byteCount) managed bytes")
+  }
+
   func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int) {
     context.enter()
     note(apus_cuda_fill(target, byte, byteCount, stream), "filling \(byteCount) bytes")
   }
 
   func synchronize() throws(DeviceError) {
-    context.enter()
-    note(apus_cuda_stream_synchronize(stream), "running what was queued")
-    guard let failure else { return }
-    self.failure = nil
-    throw failure
+    drain()
+    try check()
   }
 
   func drain() {
+    if isGivenUp { return }
     context.enter()
-    note(apus_cuda_stream_synchronize(stream), "running what was queued")
+    do {
+      try Waiting.wait(limit: timeLimit, for: { apus_cuda_stream_query(stream) }) {
+        apus_cuda_stream_synchronize(stream)
+      }
+    } catch {
+      if Waiting.isGivenUp(error) { isGivenUp = true }
+      if failure == nil { failure = error }
+    }
+  }
+
+  func check() throws(DeviceError) {
+    guard let failure else { return }
+    if !isGivenUp { self.failure = nil }
+    throw failure
+  }
+
+  func record(_ earlier: (any DeviceEvent)?) throws(DeviceError) -> any DeviceEvent {
+    if let again = earlier as? CUDAEvent {
+      context.enter()
+      try again.record(on: stream)
+      return again
+    }
+    let event = try CUDAEvent(context, isTimed: false)
+    try event.record(on: stream)
+    return event
+  }
+
+  func wait(for event: any DeviceEvent) {
+    guard let event = event as? CUDAEvent else { return }
+    context.enter()
+    note(event.hold(stream), "waiting for another stream")
   }
 
   func mark() throws(DeviceError) -> any DeviceMark {
-    let event = try CUDAEvent(context)
+    let event = try CUDAEvent(context, isTimed: true)
     try event.record(on: stream)
     return event
   }
@@ -121,12 +171,12 @@ final class CUDAStream: DeviceStream {
     guard let source = bytes.baseAddress, bytes.count > 0 else { return }
     let part = min(bytes.count, 16 << 20)
     let buffers = [try PinnedMemory(byteCount: part, context), try PinnedMemory(byteCount: part, context)]
-    let events = [try CUDAEvent(context), try CUDAEvent(context)]
+    let events = [try CUDAEvent(context, isTimed: false), try CUDAEvent(context, isTimed: false)]
     var offset = 0
     var turn = 0
     while offset < bytes.count {
       let count = min(part, bytes.count - offset)
-      try events[turn].wait()
+      try events[turn].wait(limit: nil)
       buffers[turn].base.copyMemory(from: source + offset, byteCount: count)
       upload(from: buffers[turn].base, to: target + offset, byteCount: count)
       try events[turn].record(on: stream)
@@ -135,84 +185,4 @@ final class CUDAStream: DeviceStream {
     }
     try synchronize()
   }
-}
-
-/// Host memory that the GPU reads and writes by itself.
-final class PinnedMemory {
-  let base: UnsafeMutableRawPointer
-  private let context: CUDAContext
-
-  init(byteCount: Int, _ context: CUDAContext) throws(DeviceError) {
-    self.context = context
-    context.enter()
-    var base: UnsafeMutableRawPointer?
-    try CUDADriver.check(apus_cuda_host_allocate(&base, byteCount, 0), "allocating \(byteCount) pinned bytes")
-    guard let base else { throw DeviceError("APUS-D-0012", "the driver gave no memory", place: "the CUDA driver") }
-    self.base = base
-  }
-
-  deinit {
-    context.enter()
-    _ = apus_cuda_host_free(base)
-  }
-}
-
-/// Recorded launches, ready to run.
-final class CUDAGraph: CapturedWork {
-  let handle: apus_cuda_graph_exec
-  private let context: CUDAContext
-
-  init(_ graph: apus_cuda_graph?, _ context: CUDAContext) throws(DeviceError) {
-    self.context = context
-    var handle: apus_cuda_graph_exec?
-    try CUDADriver.check(apus_cuda_graph_instantiate(&handle, graph, 0), "making a graph")
-    guard let handle else { throw DeviceError("APUS-D-0012", "the driver gave no graph", place: "the CUDA driver") }
-    self.handle = handle
-  }
-
-  deinit {
-    context.enter()
-    _ = apus_cuda_graph_exec_destroy(handle)
-  }
-
-  /// Takes over the arguments of a recording of the same launches; false when that is not possible.
-  func update(_ graph: apus_cuda_graph?) -> Bool {
-    // CUgraphExecUpdateResultInfo: what differs, and the nodes concerned.
-    var information: (Int, Int, Int) = (0, 0, 0)
-    return apus_cuda_graph_update(handle, graph, &information) == APUS_CUDA_SUCCESS
-  }
-}
-
-/// A point in a stream.
-final class CUDAEvent: DeviceMark {
-  private let event: apus_cuda_event
-  private let context: CUDAContext
-
-  init(_ context: CUDAContext) throws(DeviceError) {
-    self.context = context
-    context.enter()
-    var event: apus_cuda_event?
-    try CUDADriver.check(apus_cuda_event_create(&event, UInt32(APUS_CUDA_EVENT_DEFAULT)), "making an event")
-    guard let event else { throw DeviceError("APUS-D-0012", "the driver gave no event", place: "the CUDA driver") }
-    self.event = event
-  }
-
-  deinit {
-    context.enter()
-    _ = apus_cuda_event_destroy(event)
-  }
-
-  func record(on stream: apus_cuda_stream) throws(DeviceError) {
-    try CUDADriver.check(apus_cuda_event_record(event, stream), "recording an event")
-  }
-
-  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double {
-    guard let earlier = earlier as? CUDAEvent else { return 0 }
-    var milliseconds: Float = 0
-    try CUDADriver.check(apus_cuda_event_elapsed(&milliseconds, earlier.event, event), "reading the time of an event")
-    return Double(milliseconds) / 1000
-  }
-
-  /// Waits until the point is reached; not at all when none was recorded.
-  func wait() throws(DeviceError) { try CUDADriver.check(apus_cuda_event_synchronize(event), "waiting for an event") }
 }

@@ -10,6 +10,8 @@ final class Bindings {
   /// Copies on the device of inputs and outputs in the host's memory, where the device cannot reach that.
   var inputMirrors: [DeviceBuffer?]
   var outputMirrors: [DeviceBuffer?]
+  /// Counts changes of what is bound.
+  private(set) var changeCount = 0
 
   init(plan: Plan) {
     self.plan = plan
@@ -28,7 +30,7 @@ struct InputState {
   /// Whether `address` is the device's, where that differs from the host's.
   var isOnDevice = false
   /// Keeps the bytes alive when they are a buffer's.
-  var buffer: DeviceBuffer?
+  var owner: AnyObject?
   var shape: [Int]
   /// Keeps the bytes alive when they are a tensor's.
   var tensor: HostTensor?
@@ -56,7 +58,10 @@ struct OutputState {
   var callerMemory: UnsafeMutableRawBufferPointer?
   /// Whether `callerMemory` is the device's, where that differs from the host's.
   var isOnDevice = false
-  var buffer: DeviceBuffer?
+  /// Keeps `callerMemory` alive when it is a buffer's.
+  var owner: AnyObject?
+  /// Whether a caller kept a result for longer than a run, so that the next one needs other memory.
+  var isRetained = false
   /// Memory of our own when the caller gave none; replaced when the caller still holds the last result.
   var storage: HostStorage?
   var byteCount = 0
@@ -75,6 +80,11 @@ struct OutputState {
 }
 
 extension Bindings {
+  /// Whether elements of inputs decide sizes, so that every run must read them.
+  var readsElements: Bool { inputs.contains { $0.valueCount > 0 } }
+
+  func noteChange() { changeCount &+= 1 }
+
   func inputIndex(_ name: String) -> Int? {
     for index in 0..<inputs.count where plan.inputs[index].name == name { return index }
     return nil
@@ -122,6 +132,7 @@ extension Bindings {
 
   /// Sets an input to a value; the problem when its type or number of axes does not fit.
   func give(_ value: HostValue, to index: Int) -> Diagnostic? {
+    noteChange()
     let input = plan.inputs[index]
     if let expected = input.type.tensor, let tensor = value.tensor {
       if tensor.dtype != expected.dtype { return RunError.badType(input, found: tensor.type.description) }
@@ -136,7 +147,7 @@ extension Bindings {
     } else if let tensor = value.tensor {
       inputs[index].tensor = tensor
       inputs[index].isOnDevice = false
-      inputs[index].buffer = nil
+      inputs[index].owner = nil
       inputs[index].address = UnsafeRawPointer(tensor.storage.base + tensor.byteOffset)
     }
     return nil
@@ -153,10 +164,11 @@ extension Bindings {
     for axis in 0..<shape.count { needed = saturatingMultiply(needed, shape[axis]) }
     if memory.count < needed { throw RunError.smallMemory(place, found: memory.count, needed: needed) }
     try requireAlignment(memory.baseAddress, type.dtype, place)
+    noteChange()
     inputs[index].isGiven = true
     inputs[index].tensor = nil
     inputs[index].isOnDevice = false
-    inputs[index].buffer = nil
+    inputs[index].owner = nil
     inputs[index].address = memory.baseAddress
     inputs[index].shape = shape
   }
@@ -168,9 +180,10 @@ extension Bindings {
         "APUS-R-0003", "memory is given, \(output.type) is expected", place: "output '\(output.name)'")
     }
     try requireAlignment(memory.baseAddress.map { UnsafeRawPointer($0) }, type.dtype, "output '\(output.name)'")
+    noteChange()
     outputs[index].callerMemory = memory
     outputs[index].isOnDevice = false
-    outputs[index].buffer = nil
+    outputs[index].owner = nil
     outputs[index].storage = nil
   }
 
@@ -188,7 +201,7 @@ extension Bindings {
       if let storage = output.storage {
         return .tensor(HostTensor(dtype: dtype, shape: output.shape, storage: storage))
       }
-      if output.buffer != nil {
+      if output.isOnDevice {
         throw RunError(
           "APUS-R-0026", "the result is in the device's memory", place: "output '\(plan.outputs[index].name)'",
           hint: "Read it with Engine.read.")

@@ -1,5 +1,6 @@
 import ApusCore
 import ApusPlan
+import Dispatch
 
 /// All that changes while a context works: bindings, memory, and one prepared state for each profile that has run.
 final class ContextState {
@@ -10,8 +11,10 @@ final class ContextState {
   private var states: [RunState?]
   /// The profile that ran last.
   private(set) var active = 0
+  /// The state that ran last, whether that went well or not.
+  private(set) var current: RunState?
   /// What times the steps of each profile.
-  var profilers: [LayerProfiler?]
+  var profilers: [LayerProfiler?] { didSet { last = nil } }
   /// Where the shapes that run are written down.
   var shapeLog: ShapeLog?
   /// Room for the symbols of any profile while one is chosen.
@@ -21,12 +24,27 @@ final class ContextState {
   private var reserved: Int?
   private var ceilings: [MemoryCeiling?]
   private let captures: Bool
+  /// What the last run was asked for and had bound: as long as both stay, the next one has nothing to prepare.
+  private var last: (selection: ProfileSelection, changeCount: Int, state: RunState, whole: (any CapturedWork)?)?
 
-  init(engine: Engine, memory: MemoryStrategy, captures: Bool) throws(RunError) {
+  let failure = ContextFailure()
+  /// Where completions run, one after the other.
+  private(set) lazy var completions = DispatchQueue(label: "apus.completions")
+
+  /// - Parameter given: a stream to queue runs on; nil for one of the context's own.
+  init(
+    engine: Engine, memory: MemoryStrategy, captures: Bool, given: (any DeviceStream)?, _ priority: StreamPriority,
+    _ timeLimit: Duration?
+  ) throws(RunError) {
     self.engine = engine
     self.captures = captures
     bindings = Bindings(plan: engine.plans[0])
-    do { stream = try engine.device.makeStream() } catch { throw RunError(device: error) }
+    if let given {
+      stream = given
+    } else {
+      do { stream = try engine.device.makeStream(priority: priority) } catch { throw RunError(device: error) }
+    }
+    if let timeLimit { stream.timeLimit = timeLimit }
     workspace = Workspace(device: engine.device, strategy: memory, stream: stream)
     ceilings = try Self.ceilings(engine, memory)
     states = [RunState?](repeating: nil, count: engine.plans.count)
@@ -56,28 +74,60 @@ final class ContextState {
     // Queued work uses the memory that goes with this.
     stream.drain()
     symbols.deallocate()
+    guard stream.isGivenUp else { return }
+    // What may never end goes on using its memory, and its code.
+    _ = Unmanaged.passRetained(workspace)
+    _ = Unmanaged.passRetained(bindings)
+    for state in states { if let state { _ = Unmanaged.passRetained(state) } }
   }
 
   /// Runs the profile that is asked for on what is bound.
   ///
   /// - Parameter waits: whether to return when the results are there, and not as soon as all is queued.
   func run(_ selection: ProfileSelection?, waits: Bool = true) throws(RunError) {
+    try failure.check()
+    let selection = selection ?? ProfileSelection.pinned(for: engine) ?? .index(0)
+    if let last, last.changeCount == bindings.changeCount, last.selection == selection, last.state.isPrepared {
+      if let whole = last.whole, shapeLog == nil {
+        last.state.launch(whole: whole)
+        if !waits { return }
+        do { return try last.state.finishRun() } catch { throw failed(error) }
+      }
+      self.last = nil
+      do throws(RunError) {
+        try last.state.enqueueAll(isReady: true)
+        if waits { try last.state.finishRun() }
+      } catch { throw failed(error) }
+      self.last = (selection, bindings.changeCount, last.state, last.state.wholeRun)
+      shapeLog?.record(bindings)
+      return
+    }
+    last = nil
     try bindings.requireInputs()
     bindings.takeSizes()
-    let index = try select(selection ?? ProfileSelection.pinned(for: engine) ?? .index(0))
+    let index = try select(selection)
     let state = try state(index)
+    current = state
     state.profiler = profilers[index]
+    // Times are read when a run is done.
+    let waits = waits || profilers[index] != nil
     if workspace.strategy == .onProfileChange, reserved != index, let need = ceilings[index]?.need {
       reserved = nil
       try workspace.allocateBlock(for: need)
       reserved = index
     }
     do throws(RunError) {
-      if waits { try state.runAll() } else { try state.enqueueAll() }
+      try state.enqueueAll()
+      if waits { try state.finishRun() }
     } catch {
+      let error = failed(error)
       throw engine.plans.count == 1 || fits(index) ? error : error.offering(engine.plans)
     }
     active = index
+    // Elements that decide sizes are the caller's to change between runs.
+    if !bindings.readsElements, profilers[index] == nil {
+      last = (selection, bindings.changeCount, state, state.wholeRun)
+    }
     shapeLog?.record(bindings)
   }
 

@@ -32,6 +32,24 @@ public protocol Device: AnyObject, Sendable {
   /// - Throws: ``DeviceError`` `APUS-D-0001` when there is not enough memory.
   func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer
 
+  /// Allocates memory of the host that copies to and from the device go through directly, 64-byte aligned; its content is
+  /// undefined.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0001` when there is not enough memory.
+  func allocatePinned(byteCount: Int) throws(DeviceError) -> PinnedBuffer
+
+  /// Allocates memory that the device and the host both reach: its parts move to whoever touches them. The host may touch it
+  /// while no run that is queued uses it.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0001` when that is more than the device has free.
+  func allocateManaged(byteCount: Int) throws(DeviceError) -> DeviceBuffer
+
+  /// What this process holds of the device's memory; nil where that is the host's.
+  var memoryUse: DeviceMemoryUse? { get }
+
+  /// Counts the peak of ``memoryUse`` from now on.
+  func resetMemoryPeak()
+
   /// Brings constants to where kernels read them; nil when they can be read where they are.
   func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer?
 
@@ -45,11 +63,24 @@ public protocol Device: AnyObject, Sendable {
   /// - Throws: ``DeviceError`` `APUS-D-0015` when the device cannot copy like that.
   func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError)
 
-  /// Makes a queue of work. Each context has its own.
-  func makeStream() throws(DeviceError) -> any DeviceStream
+  /// Makes a queue of work. Each context has its own unless it is given one.
+  func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream
 }
 
 extension Device {
+  public func allocatePinned(byteCount: Int) throws(DeviceError) -> PinnedBuffer { .ordinary(byteCount: byteCount) }
+
+  public func allocateManaged(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
+    if sharesHostMemory { return try allocate(byteCount: byteCount) }
+    throw DeviceError("APUS-D-0018", "\(name) has no memory that the host reaches too")
+  }
+
+  public var memoryUse: DeviceMemoryUse? { nil }
+
+  public func resetMemoryPeak() {}
+
+  public func makeStream() throws(DeviceError) -> any DeviceStream { try makeStream(priority: .normal) }
+
   public func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError) {
     throw DeviceError("APUS-D-0015", "\(name) has no engine that copies tiles of tensors")
   }
@@ -141,88 +172,6 @@ public struct DeviceLaunch {
     self.blocks = blocks
     self.scratch = scratch
     self.scratchStride = scratchStride
-  }
-}
-
-/// An ordered queue of launches and copies. Used by one thread at a time.
-///
-/// What goes wrong with queued work is told by ``synchronize()``.
-public protocol DeviceStream: AnyObject {
-  func launch(_ launch: DeviceLaunch)
-
-  /// Copies within the device's memory.
-  func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
-
-  /// Brings bytes of the host to the device. Pinned memory must stay as it is until the copy is done, other memory until
-  /// the call returns.
-  func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
-
-  /// Brings bytes of the device to the host, where they are once ``synchronize()`` has returned.
-  func download(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
-
-  func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int)
-
-  /// Waits until all that was queued is done.
-  func synchronize() throws(DeviceError)
-
-  /// Waits as ``synchronize()`` does, and keeps what went wrong for that: memory can be given back afterwards.
-  func drain()
-
-  /// Notes the time at which the stream gets to this point.
-  func mark() throws(DeviceError) -> any DeviceMark
-
-  /// Whether launches and copies can be recorded, to be queued again as a whole.
-  var canCapture: Bool { get }
-
-  /// Records what is queued from now on instead of running it.
-  func beginCapture()
-
-  /// Ends recording.
-  ///
-  /// - Parameter earlier: a recording of the same launches with other addresses, which is brought up to date where the
-  ///   device can do that faster than make a new one.
-  func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork
-
-  /// Queues what was recorded.
-  func launch(_ work: any CapturedWork)
-}
-
-/// A point of a stream, reached when ``DeviceStream/synchronize()`` has returned.
-public protocol DeviceMark: AnyObject {
-  /// Seconds between two points of one stream.
-  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double
-}
-
-/// A point of a stream that does everything at once.
-private final class HostMark: DeviceMark {
-  let time = ContinuousClock.now
-
-  func seconds(since earlier: any DeviceMark) throws(DeviceError) -> Double {
-    (earlier as? HostMark).map { (time - $0.time) / .seconds(1) } ?? 0
-  }
-}
-
-/// Launches and copies recorded by a stream, with the addresses and numbers they had then.
-public protocol CapturedWork: AnyObject {}
-
-extension DeviceStream {
-  public func drain() {}
-
-  public func mark() throws(DeviceError) -> any DeviceMark { HostMark() }
-
-  public var canCapture: Bool { false }
-  public func beginCapture() { preconditionFailure("the stream records nothing") }
-  public func endCapture(updating earlier: (any CapturedWork)?) throws(DeviceError) -> any CapturedWork {
-    throw DeviceError("APUS-D-0014", "the stream records nothing")
-  }
-  public func launch(_ work: any CapturedWork) { preconditionFailure("the stream recorded nothing") }
-
-  public func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
-    copy(from: source, to: target, byteCount: byteCount)
-  }
-
-  public func download(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
-    copy(from: source, to: target, byteCount: byteCount)
   }
 }
 

@@ -90,12 +90,20 @@ public final class Engine: Sendable {
   /// - Parameters:
   ///   - memory: where working memory comes from.
   ///   - captures: whether launches are recorded and queued as a whole, where the device can do that (CUDA graphs).
+  ///   - stream: a queue of the engine's device that runs go to, in turn with what else is queued there; it and all contexts
+  ///     that use it belong to one thread at a time. Nil for a queue of the context's own.
+  ///   - priority: which contexts' runs go first when several have work; of a context's own queue.
+  ///   - timeLimit: the longest that the host waits for queued work. A context that took longer cannot be used any more, and
+  ///     its memory stays taken, since its work may go on.
   /// - Throws: ``RunError`` when the device cannot make a queue, `APUS-R-0023` when memory is to be reserved for a profile
   ///   that leaves sizes open.
   public func makeContext(
-    memory: MemoryStrategy = .asNeeded, captures: Bool = true
+    memory: MemoryStrategy = .asNeeded, captures: Bool = true, stream: (any DeviceStream)? = nil,
+    priority: StreamPriority = .normal, timeLimit: Duration? = nil
   ) throws(RunError) -> ExecutionContext {
-    ExecutionContext(state: try ContextState(engine: self, memory: memory, captures: captures))
+    ExecutionContext(
+      state: try ContextState(
+        engine: self, memory: memory, captures: captures, given: stream, priority, timeLimit))
   }
 
   /// Memory of the engine's device, with the bytes of a tensor.

@@ -79,6 +79,7 @@ public struct ExecutionContext: ~Copyable {
     defer {
       // What was bound before stays bound; what was passed by value is let go.
       bindings.inputs = kept
+      bindings.noteChange()
     }
     if !problems.isEmpty { throw RunError(problems: problems) }
     try run(profile: profile)
@@ -127,7 +128,7 @@ public struct ExecutionContext: ~Copyable {
     }
     try bindings.bind(input: index, UnsafeRawBufferPointer(start: buffer.base, count: buffer.byteCount), shape)
     bindings.inputs[index].isOnDevice = true
-    bindings.inputs[index].buffer = buffer
+    bindings.inputs[index].owner = buffer
   }
 
   /// Binds an output to memory of the engine's device.
@@ -135,7 +136,7 @@ public struct ExecutionContext: ~Copyable {
     let index = try bindings.requireOutput(name)
     try bindings.bind(output: index, UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.byteCount))
     bindings.outputs[index].isOnDevice = true
-    bindings.outputs[index].buffer = buffer
+    bindings.outputs[index].owner = buffer
   }
 
   /// Sets the working memory of a context whose strategy is ``MemoryStrategy/userManaged``; it must stay valid during runs
@@ -156,7 +157,11 @@ public struct ExecutionContext: ~Copyable {
 
   /// Lets go of an output's memory: later runs use memory of the context.
   public func unbind(output name: String) throws(RunError) {
-    bindings.outputs[try bindings.requireOutput(name)].callerMemory = nil
+    let index = try bindings.requireOutput(name)
+    bindings.outputs[index].callerMemory = nil
+    bindings.outputs[index].isOnDevice = false
+    bindings.outputs[index].owner = nil
+    bindings.noteChange()
   }
 
   /// Runs on what is bound. Once shapes have been seen, it allocates nothing unless a host operation does.
@@ -165,28 +170,6 @@ public struct ExecutionContext: ~Copyable {
   public func run(profile: ProfileSelection? = nil) throws(RunError) {
     try state.run(profile)
     if printsSteps, let profiler = state.profilers[state.active] { printError(profiler.lastRun) }
-  }
-
-  /// Queues a run on what is bound, and returns before it is done where the device works by itself. Runs of a context come
-  /// one after the other; what is bound must stay as it is until ``wait()`` has returned.
-  ///
-  /// What the host must know on the way (a size that is computed, a condition, an operation that only it can compute) is
-  /// waited for.
-  ///
-  /// - Throws: ``RunError`` as ``run(profile:)``; what goes wrong while the device works is thrown by ``wait()``.
-  public func enqueue(profile: ProfileSelection? = nil) throws(RunError) {
-    if state.profilers.contains(where: { $0 != nil }) { return try run(profile: profile) }
-    try state.run(profile, waits: false)
-  }
-
-  /// Waits until all runs that were queued are done.
-  public func wait() throws(RunError) {
-    do { try state.stream.synchronize() } catch { throw RunError(device: error) }
-  }
-
-  /// Notes the time at which the device gets to what is queued next.
-  public func mark() throws(RunError) -> any DeviceMark {
-    do { return try state.stream.mark() } catch { throw RunError(device: error) }
   }
 
   /// An output of the last run.

@@ -11,12 +11,27 @@ public struct MemoryForecast: Sendable, Hashable {
   public var lowerBoundByteCount: Int
   /// Working memory that each thread needs.
   public var scratchByteCount: Int
+  /// Bytes of the inputs.
+  public var inputByteCount: Int
   /// Bytes of the outputs whose sizes are known.
   public var outputByteCount: Int
   public var constantByteCount: Int
   public var imageByteCount: Int
   /// Number of tensors whose sizes are known only while running.
   public var lateTensorCount: Int
+
+  /// What drivers of GPUs take beside: code, and as much as a unit for recorded launches. They take memory in units of 2 MiB.
+  public var driverByteCount: Int {
+    let unit = 2 << 20
+    return saturatingAdd(saturatingMultiply((imageByteCount - 1) / unit + 1, unit), unit)
+  }
+
+  /// Bytes of a device that has memory of its own: for the engine, and one context whose inputs and outputs are in the host's
+  /// memory. Tensors whose sizes only a run tells come on top.
+  public var deviceByteCount: Int {
+    [driverByteCount, arenaByteCount, WorkspaceNeed.aligned(scratchByteCount), inputByteCount, outputByteCount]
+      .reduce(constantByteCount, saturatingAdd)
+  }
 }
 
 extension Plan {
@@ -76,6 +91,7 @@ extension MemoryForecast {
     tensorByteCount = bound.arena.sum
     lowerBoundByteCount = bound.arena.lowerBound
     scratchByteCount = bound.need.scratch
+    inputByteCount = plan.inputs.reduce(0) { saturatingAdd($0, max(bound.byteCounts[$1.slot], 0)) }
     outputByteCount = program.outputs.reduce(0) { saturatingAdd($0, max(bound.byteCounts[$1.slot], 0)) }
     constantByteCount = plan.constants.byteCount
     imageByteCount = plan.images.reduce(0) { $0 + $1.bytes.count }

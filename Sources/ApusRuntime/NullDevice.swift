@@ -32,7 +32,7 @@ public final class NullDevice: Device {
 
   public func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { NullImage() }
 
-  public func makeStream() throws(DeviceError) -> any DeviceStream { NullStream(device: self) }
+  public func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream { NullStream(device: self) }
 
   fileprivate func countLaunch() { launches.add(1, ordering: .relaxed) }
 }

@@ -172,6 +172,14 @@ enum AxisRule: Sendable {
 // MARK: Laying out
 
 extension Program {
+  /// The names of all steps in order of listing.
+  var stepNames: [String] {
+    func names(_ steps: [Step]) -> [String] {
+      steps.flatMap { (step: Step) -> [String] in [step.name] + step.action.nested.flatMap { names($0) } }
+    }
+    return names(plan.steps)
+  }
+
   private mutating func addSlots() {
     for slot in plan.slots {
       var viewOffset = 0

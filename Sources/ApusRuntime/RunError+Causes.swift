@@ -65,6 +65,11 @@ extension RunError {
   }
 
   init(device error: DeviceError) { self.init(problems: error.problems) }
+
+  /// Does something with a device, whose problems become a run's.
+  static func of<Result>(_ body: () throws(DeviceError) -> Result) throws(RunError) -> Result {
+    do { return try body() } catch { throw RunError(device: error) }
+  }
 }
 
 // MARK: Inputs

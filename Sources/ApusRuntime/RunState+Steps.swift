@@ -2,9 +2,8 @@ import ApusCore
 import ApusPlan
 
 extension RunState {
-  /// Runs all steps and brings the outputs to their places.
-  func runAll() throws(RunError) {
-    try enqueueAll()
+  /// Waits for a run that was queued.
+  func finishRun() throws(RunError) {
     try synchronize()
     if let profiler {
       do { try profiler.endRun() } catch { throw RunError(device: error) }
@@ -12,12 +11,30 @@ extension RunState {
   }
 
   /// Queues all steps and what brings the outputs to their places.
-  func enqueueAll() throws(RunError) {
-    detachOutputs()
-    try prepare()
+  ///
+  /// - Parameter isReady: whether what the last run prepared can be used as it is.
+  func enqueueAll(isReady: Bool = false) throws(RunError) {
+    if detachOutputs() || !isReady { try prepare() } else { forgetRunSymbols() }
     if isElsewhere { uploadInputs() }
     profiler?.beginRun()
     try runSteps()
+  }
+
+  /// The recording that is all there is to do for a run like the last one: its steps are recorded as one, and inputs and outputs
+  /// are in the device's memory. Nil where there is more.
+  var wholeRun: (any CapturedWork)? {
+    guard captures, program.segments.count == 1, program.segments[0].first == 0,
+      program.segments[0].end == program.steps.count, bound.captures[0].version == bound.version,
+      program.dims.shapeSymbolCount == program.dims.symbolCount,
+      bindings.inputs.allSatisfy({ $0.isOnDevice }), bindings.outputs.allSatisfy({ $0.isOnDevice }),
+      program.outputs.allSatisfy({ $0.isDirect })
+    else { return nil }
+    return bound.captures[0].work
+  }
+
+  func launch(whole: any CapturedWork) {
+    queued.add(0, program.steps.count)
+    stream.launch(whole)
   }
 
   func mark() throws(RunError) -> any DeviceMark {
@@ -37,6 +54,7 @@ extension RunState {
       if captures, profiler == nil, program.segmentAt[step] >= 0 {
         let segment = program.segments[program.segmentAt[step]]
         if try runCaptured(program.segmentAt[step], segment) {
+          queued.add(segment.first, segment.end)
           step = segment.end
           continue
         }
@@ -48,7 +66,9 @@ extension RunState {
           from: start, to: try mark(), step: firstStep + step, work: bound.values[record.work],
           traffic: bound.values[record.traffic])
       } else {
+        queued.add(step, step + 1)
         try run(record, step)
+        if Self.waitsForEachStep { try synchronize() }
       }
       step = record.end
     }
@@ -58,12 +78,12 @@ extension RunState {
   ///
   /// - Returns: whether it was queued; false when the steps are to be run one by one.
   private func runCaptured(_ index: Int, _ segment: Segment) throws(RunError) -> Bool {
-    if let work = bound.captures[index].work, bound.captures[index].version == bound.version {
-      stream.launch(work)
+    let (earlier, version) = bound.captures[index]
+    if let earlier, version == bound.version {
+      stream.launch(earlier)
       return true
     }
-    let earlier = bound.captures[index].work
-    let isSettled = earlier != nil || bound.captures[index].version == bound.version
+    let isSettled = earlier != nil || version == bound.version
     bound.captures[index].version = bound.version
     if !isSettled { return false }
     stream.beginCapture()
@@ -188,7 +208,17 @@ extension RunState {
   }
 
   func synchronize() throws(RunError) {
-    do { try stream.synchronize() } catch { throw RunError(device: error) }
+    do { try stream.synchronize() } catch { throw RunError(device: error).at(queuedSteps) }
+    queued = StepSpan()
+  }
+
+  /// What the device was at, in words.
+  var queuedSteps: String {
+    let (first, last) = (queued.first, queued.end - 1)
+    if first > last { return "plan '\(program.plan.name)'" }
+    let names = program.stepNames
+    func name(_ step: Int) -> String { "\(firstStep + step) '\(names.indices.contains(step) ? names[step] : "")'" }
+    return first == last ? "step \(name(first))" : "one of the steps \(name(first)) to \(name(last))"
   }
 
   func store(_ value: Int, in slot: Int) throws(RunError) {

@@ -1,4 +1,4 @@
-import ApusCore
+public import ApusCore
 import ApusPlan
 
 /// One profile's side of a context, or a piece of it: bound plans and the values of a run.
@@ -35,6 +35,8 @@ final class RunState {
   /// Host values by slot.
   var objects: [HostValue?]
   var profiler: LayerProfiler?
+  /// Steps that were queued since the host last waited.
+  var queued = StepSpan()
   /// Number of the first step in the profiler's table.
   var firstStep = 0
   var bound: BoundPlan
@@ -45,7 +47,7 @@ final class RunState {
     _ stream: any DeviceStream, captures: Bool, ceiling: MemoryCeiling? = nil, level: Workspace.Level = .model
   ) throws(RunError) {
     self.engine = engine
-    self.captures = captures && stream.canCapture
+    self.captures = captures && stream.canCapture && !Self.waitsForEachStep
     self.bindings = bindings
     self.workspace = workspace
     self.stream = stream
@@ -74,6 +76,26 @@ final class RunState {
   }
 
   deinit { hostWord.deallocate() }
+
+  /// Whether the host waits after each step, so that one that fails is named.
+  static let waitsForEachStep = Knob.syncSteps.level == 1
+}
+
+/// Steps from one to another.
+struct StepSpan {
+  private(set) var first = Int.max
+  private(set) var end = 0
+
+  mutating func add(_ from: Int, _ to: Int) {
+    if from < first { first = from }
+    if to > end { end = to }
+  }
+}
+
+extension Knob {
+  /// Whether the host waits for the device after each step.
+  public static let syncSteps = Knob.level(
+    "APUS_SYNC", 0...1, default: 0, "1 waits for the device after each step: an error names the step that failed")
 }
 
 // MARK: Preparing a run
@@ -91,6 +113,15 @@ extension RunState {
     let version = bound.version
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
     if !program.maps.isEmpty, bound.version != version { try encodeMaps() }
+    forgetRunSymbols()
+  }
+
+  /// Whether a run with the same bindings as the last one needs no preparation.
+  var isPrepared: Bool { bound.epoch == workspace.epoch(level) }
+
+  /// Symbols that steps set are unknown before they do.
+  func forgetRunSymbols() {
+    if program.dims.shapeSymbolCount == program.dims.symbolCount { return }
     for symbol in program.dims.shapeSymbolCount..<program.dims.symbolCount {
       bound.values[symbol] = DimProgram.unknown
     }
@@ -206,8 +237,22 @@ extension RunState {
     if byteCount > limit {
       throw RunError.tooLarge(byteCount, "output '\(program.plan.outputs[index].name)'", limit: limit)
     }
-    bindings.outputs[index].storage = HostStorage(byteCount: byteCount)
+    bindings.outputs[index].storage = try makeStorage(index, byteCount: byteCount)
   }
+
+  /// Memory of the host for an output: pinned where the device is elsewhere, but not for results that callers keep, of which
+  /// there may be many, nor for very large ones.
+  private func makeStorage(_ index: Int, byteCount: Int) throws(RunError) -> HostStorage {
+    if !isElsewhere || bindings.outputs[index].isRetained || byteCount > Self.pinnedLimit {
+      return HostStorage(byteCount: byteCount)
+    }
+    do {
+      let buffer = try engine.device.allocatePinned(byteCount: byteCount)
+      return HostStorage(borrowing: buffer.bytes.baseAddress ?? nothing.base, byteCount: byteCount, owner: buffer)
+    } catch { throw RunError(device: error).at("output '\(program.plan.outputs[index].name)'") }
+  }
+
+  private static let pinnedLimit = 64 << 20
 
   /// Gives an output that does not go to the device's memory a place there, keeping its first `kept` bytes.
   private func ensureMirror(_ index: Int, byteCount: Int, keeping kept: Int = 0) throws(RunError) {
@@ -238,11 +283,17 @@ extension RunState {
     }
   }
 
-  /// Lets go of results that the caller still holds, so that this run does not write into them.
-  func detachOutputs() {
-    for index in bindings.outputs.indices where bindings.outputs[index].storage != nil {
-      if !isKnownUniquelyReferenced(&bindings.outputs[index].storage) { bindings.outputs[index].storage = nil }
+  /// Lets go of results that the caller still holds, so that this run does not write into them; whether there were any.
+  @discardableResult
+  func detachOutputs() -> Bool {
+    var wereHeld = false
+    for index in 0..<bindings.outputs.count where bindings.outputs[index].storage != nil {
+      if isKnownUniquelyReferenced(&bindings.outputs[index].storage) { continue }
+      bindings.outputs[index].storage = nil
+      bindings.outputs[index].isRetained = true
+      wereHeld = true
     }
+    return wereHeld
   }
 }
 

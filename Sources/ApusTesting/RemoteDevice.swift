@@ -1,6 +1,7 @@
 package import ApusCore
 package import ApusPlan
 package import ApusRuntime
+import Synchronization
 
 /// A device whose memory the host cannot touch: that of another device, at addresses that no host memory has.
 ///
@@ -8,6 +9,7 @@ package import ApusRuntime
 package final class RemoteDevice: Device {
   package let name: String
   private let inner: any Device
+  private let allocated = Mutex((now: 0, peak: 0))
 
   package init(_ inner: any Device) {
     self.inner = inner
@@ -32,10 +34,17 @@ package final class RemoteDevice: Device {
 
   package func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
     let buffer = try inner.allocate(byteCount: byteCount)
-    return DeviceBuffer(base: buffer.base + Self.distance, byteCount: buffer.byteCount) { _ in
-      withExtendedLifetime(buffer) {}
+    allocated.withLock { $0 = ($0.now + byteCount, max($0.peak, $0.now + byteCount)) }
+    return DeviceBuffer(base: buffer.base + Self.distance, byteCount: buffer.byteCount) { [self] _ in
+      withExtendedLifetime(buffer) { allocated.withLock { $0.now -= byteCount } }
     }
   }
+
+  package var memoryUse: DeviceMemoryUse? {
+    allocated.withLock { DeviceMemoryUse(peakByteCount: $0.peak, byteCount: $0.now, driverByteCount: 0) }
+  }
+
+  package func resetMemoryPeak() { allocated.withLock { $0.peak = $0.now } }
 
   package func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer? {
     let buffer = try allocate(byteCount: constants.count)
@@ -47,7 +56,9 @@ package final class RemoteDevice: Device {
 
   package func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try inner.load(image) }
 
-  package func makeStream() throws(DeviceError) -> any DeviceStream { RemoteStream(try inner.makeStream()) }
+  package func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {
+    RemoteStream(try inner.makeStream(priority: priority))
+  }
 }
 
 /// Launches and copies to be done again.

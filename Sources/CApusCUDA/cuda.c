@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 _Static_assert(sizeof(struct apus_cuda_launch_attribute) == 72, "CUlaunchAttribute has 72 bytes");
+_Static_assert(sizeof(struct apus_cuda_pool_properties) == 88, "CUmemPoolProps has 88 bytes");
 _Static_assert(sizeof(struct apus_cuda_launch_config) == 56, "CUlaunchConfig has 56 bytes");
 
 #define POINTER(name, symbol, parameters, arguments) int(*name) parameters;
@@ -24,6 +25,12 @@ const char *apus_cuda_bind(void *library) {
   APUS_CUDA_FUNCTIONS(BIND)
 #undef table
   return NULL;
+}
+
+apus_cuda_result apus_cuda_make_pool(apus_cuda_pool *pool, apus_cuda_device device) {
+  // CU_MEM_ALLOCATION_TYPE_PINNED, CU_MEM_LOCATION_TYPE_DEVICE
+  const struct apus_cuda_pool_properties properties = {.allocation_type = 1, .location_type = 1, .location = device};
+  return apus_cuda_pool_create(pool, &properties);
 }
 
 apus_cuda_result apus_cuda_launch(

@@ -45,6 +45,79 @@ import Testing
     }
   }
 
+  @Test func queuedRunsUsePinnedMemory() throws {
+    let engine = try Self.engine()
+    let context = try engine.makeContext()
+    let (x, y) = (tensor(4, 1), tensor(4, 2))
+    let input = try engine.makePinnedBuffer(x)
+    let result = try engine.makePinnedBuffer(byteCount: x.byteCount)
+    try context.bind(input: "x", to: input, shape: x.shape)
+    try context.bind(input: "y", to: y)
+    try context.bind(output: "t", to: result)
+    for round in 0..<5 {
+      let next = tensor(4, Float(round))
+      next.withUnsafeBytes { input.bytes.copyMemory(from: $0) }
+      try context.enqueue()
+      try context.wait()
+      let product = zip(next.doubles, y.doubles).map { ($0 + $1) * $0 }
+      #expect(try result.read(as: .f32, [4, 6]).doubles == product)
+    }
+    #expect(throws: RunError.self) { try result.read(as: .f32, [5, 6]) }
+    try context.unbind(output: "t")
+    try context.run()
+    #expect(try context.output("t").tensor?.shape == [4, 6])
+  }
+
+  /// What a caller keeps of a run does not change in later ones, which need no preparation.
+  @Test func resultsThatAreKeptStayAsTheyAre() throws {
+    let engine = try Self.engine()
+    let context = try engine.makeContext()
+    let input = try engine.makePinnedBuffer(tensor(4, 0))
+    try context.bind(input: "x", to: input, shape: [4, 6])
+    try context.bind(input: "y", to: tensor(4, 2))
+    var kept: [HostTensor] = []
+    for round in 0..<6 {
+      tensor(4, Float(round)).withUnsafeBytes { input.bytes.copyMemory(from: $0) }
+      try context.run()
+      kept.append(try #require(try context.output("s").tensor))
+    }
+    for (round, result) in kept.enumerated() {
+      #expect(result.doubles == zip(tensor(4, Float(round)).doubles, tensor(4, 2).doubles).map { $0 + $1 })
+    }
+  }
+
+  /// What is bound, what is asked for and who times may change between any two runs.
+  @Test func changesBetweenRunsAreSeen() throws {
+    let engine = try Self.engine()
+    let context = try engine.makeContext()
+    try context.bind(input: "y", to: tensor(4, 2))
+    for (rows, seed) in [(4, Float(1)), (4, 1), (4, 2), (9, 2), (9, 3), (4, 3)] {
+      try context.bind(input: "y", to: tensor(rows, 2))
+      try context.bind(input: "x", to: tensor(rows, seed))
+      for round in 0..<3 {
+        context.time(with: round == 1 ? LayerProfiler(plan: engine.plans[0]) : nil)
+        try context.run()
+        let sum = zip(tensor(rows, seed).doubles, tensor(rows, 2).doubles).map { $0 + $1 }
+        #expect(try context.output("s").tensor?.doubles == sum)
+      }
+    }
+    #expect(throws: RunError.self) { try context.run(profile: 1) }
+    try context.run()
+  }
+
+  @Test func theForecastIsWhatARunTakes() throws {
+    for rows in [1, 9] {
+      let engine = try Self.engine()
+      let context = try engine.makeContext()
+      let inputs = ["x": tensor(rows, 1), "y": tensor(rows, 2)]
+      for _ in 0..<3 { _ = try context.run(inputs: inputs) }
+      let use = try #require(engine.device.memoryUse)
+      let forecast = try engine.memoryForecast(shapes: inputs.mapValues(\.shape))
+      // Code is the host's here; each context has a few bytes for empty tensors, and none takes less than 64.
+      #expect(abs(use.peakByteCount - (forecast.deviceByteCount - forecast.driverByteCount)) <= 256)
+    }
+  }
+
   @Test func memoryThatIsTooSmallIsRefused() throws {
     let engine = try Self.engine()
     let context = try engine.makeContext()

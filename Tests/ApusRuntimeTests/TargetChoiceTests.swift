@@ -26,7 +26,9 @@ import Testing
     func allocate(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try inner.allocate(byteCount: byteCount) }
     func place(constants: UnsafeRawBufferPointer) throws(DeviceError) -> DeviceBuffer? { nil }
     func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try inner.load(image) }
-    func makeStream() throws(DeviceError) -> any DeviceStream { try inner.makeStream() }
+    func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {
+      try inner.makeStream(priority: priority)
+    }
   }
 
   private static func plans(_ targets: [String], profiles: [String] = ["a", "b"]) -> [Plan] {

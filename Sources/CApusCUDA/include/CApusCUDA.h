@@ -27,6 +27,7 @@ enum {
   APUS_CUDA_OUT_OF_MEMORY = 2,
   /// CUDA_ERROR_NOT_INITIALIZED
   APUS_CUDA_NOT_OPEN = 3,
+  APUS_CUDA_NOT_READY = 600,
 };
 
 /// Values of CUdevice_attribute.
@@ -43,8 +44,16 @@ enum {
 enum {
   APUS_CUDA_FUNCTION_MAX_DYNAMIC_SHARED_BYTES = 8,
   APUS_CUDA_POOL_RELEASE_THRESHOLD = 4,
+  APUS_CUDA_POOL_RESERVED = 5,
+  APUS_CUDA_POOL_USED = 7,
+  APUS_CUDA_POOL_USED_PEAK = 8,
   APUS_CUDA_STREAM_NON_BLOCKING = 1,
   APUS_CUDA_EVENT_DEFAULT = 0,
+  APUS_CUDA_EVENT_BLOCKING = 1,
+  APUS_CUDA_EVENT_UNTIMED = 2,
+  APUS_CUDA_MANAGED_GLOBAL = 1,
+  APUS_CUDA_ADVISE_PREFERRED = 3,
+  APUS_CUDA_ADVISE_ACCESSED = 5,
   APUS_CUDA_CAPTURE_THREAD_LOCAL = 1,
   APUS_CUDA_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6,
 };
@@ -65,13 +74,25 @@ enum {
   X(context_release, cuDevicePrimaryCtxRelease_v2, (apus_cuda_device device), (device))                                \
   X(context_set_current, cuCtxSetCurrent, (apus_cuda_context context), (context))                                      \
   X(memory_info, cuMemGetInfo_v2, (size_t *available, size_t *all), (available, all))                                  \
-  X(pool_default, cuDeviceGetDefaultMemPool, (apus_cuda_pool * pool, apus_cuda_device device), (pool, device))         \
+  X(pool_create, cuMemPoolCreate, (apus_cuda_pool * pool, const struct apus_cuda_pool_properties *properties),         \
+    (pool, properties))                                                                                                \
+  X(pool_destroy, cuMemPoolDestroy, (apus_cuda_pool pool), (pool))                                                     \
+  X(pool_get, cuMemPoolGetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
   X(pool_set, cuMemPoolSetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
-  X(allocate, cuMemAllocAsync, (apus_cuda_address * address, size_t bytes, apus_cuda_stream stream),                   \
-    (address, bytes, stream))                                                                                          \
+  X(allocate, cuMemAllocFromPoolAsync,                                                                                 \
+    (apus_cuda_address * address, size_t bytes, apus_cuda_pool pool, apus_cuda_stream stream),                         \
+    (address, bytes, pool, stream))                                                                                    \
   X(free, cuMemFreeAsync, (apus_cuda_address address, apus_cuda_stream stream), (address, stream))                     \
   X(host_allocate, cuMemHostAlloc, (void **address, size_t bytes, unsigned flags), (address, bytes, flags))            \
   X(host_free, cuMemFreeHost, (void *address), (address))                                                              \
+  X(managed_allocate, cuMemAllocManaged, (apus_cuda_address * address, size_t bytes, unsigned flags),                  \
+    (address, bytes, flags))                                                                                           \
+  X(managed_free, cuMemFree_v2, (apus_cuda_address address), (address))                                                \
+  X(managed_advise, cuMemAdvise, (apus_cuda_address address, size_t bytes, int advice, apus_cuda_device device),       \
+    (address, bytes, advice, device))                                                                                  \
+  X(managed_prefetch, cuMemPrefetchAsync,                                                                              \
+    (apus_cuda_address address, size_t bytes, apus_cuda_device device, apus_cuda_stream stream),                       \
+    (address, bytes, device, stream))                                                                                  \
   X(copy, cuMemcpyDtoDAsync_v2,                                                                                        \
     (apus_cuda_address target, apus_cuda_address source, size_t bytes, apus_cuda_stream stream),                       \
     (target, source, bytes, stream))                                                                                   \
@@ -101,10 +122,15 @@ enum {
      int interleave, int swizzle, int promotion, int fill),                                                            \
     (map, type, rank, address, sizes, strides, lower, upper, channels, places, element_strides, interleave, swizzle,   \
      promotion, fill))                                                                                                 \
+  X(priority_range, cuCtxGetStreamPriorityRange, (int *least, int *greatest), (least, greatest))                       \
   X(stream_create, cuStreamCreateWithPriority, (apus_cuda_stream * stream, unsigned flags, int priority),              \
     (stream, flags, priority))                                                                                         \
   X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
   X(stream_synchronize, cuStreamSynchronize, (apus_cuda_stream stream), (stream))                                      \
+  X(stream_query, cuStreamQuery, (apus_cuda_stream stream), (stream))                                                  \
+  X(stream_wait, cuStreamWaitEvent, (apus_cuda_stream stream, apus_cuda_event event, unsigned flags),                  \
+    (stream, event, flags))                                                                                            \
+  X(event_query, cuEventQuery, (apus_cuda_event event), (event))                                                       \
   X(event_create, cuEventCreate, (apus_cuda_event * event, unsigned flags), (event, flags))                            \
   X(event_destroy, cuEventDestroy_v2, (apus_cuda_event event), (event))                                                \
   X(event_record, cuEventRecord, (apus_cuda_event event, apus_cuda_stream stream), (event, stream))                    \
@@ -150,6 +176,18 @@ struct apus_cuda_launch_config {
   unsigned attribute_count;
 };
 
+/// CUmemPoolProps.
+struct apus_cuda_pool_properties {
+  int allocation_type;
+  int handle_types;
+  int location_type;
+  int location;
+  void *security_attributes;
+  size_t largest;
+  unsigned short usage;
+  unsigned char reserved[54];
+};
+
 #define APUS_CUDA_DECLARE(name, symbol, parameters, arguments) apus_cuda_result apus_cuda_##name parameters;
 APUS_CUDA_FUNCTIONS(APUS_CUDA_DECLARE)
 #undef APUS_CUDA_DECLARE
@@ -158,6 +196,9 @@ APUS_CUDA_FUNCTIONS(APUS_CUDA_DECLARE)
 ///
 /// Returns NULL, or the name of the first function that the library lacks.
 const char *apus_cuda_bind(void *library);
+
+/// Makes a pool of a device's own memory.
+apus_cuda_result apus_cuda_make_pool(apus_cuda_pool *pool, apus_cuda_device device);
 
 /// Launches a kernel whose arguments are a table of addresses and, unless they are NULL, one of integers and one of maps;
 /// there are no maps without integers.
