@@ -17,6 +17,7 @@ struct BenchCommand: ParsableCommand {
         apus bench model.apus --layers
         apus bench model.apus --profile auto --shape input_ids=1x17 --record-shapes shapes.jsonl
         apus bench model.apus --phase "1 prefill seq=128" --phase "16 decode"
+        apus bench model.apus --pipeline 4
         apus bench model.apus --json | jq .latency_ms.median
       """)
 
@@ -61,6 +62,13 @@ struct BenchCommand: ParsableCommand {
       valueName: "COUNT PROFILE [SYMBOL=SIZE …]"))
   var phase: [String] = []
 
+  @Option(help: ArgumentHelp("Measure batches that are copied and computed at once, N under way.", valueName: "N"))
+  var pipeline: Int?
+
+  @Option(
+    help: ArgumentHelp("Load, run and free the model N times, and say what memory is left taken.", valueName: "N"))
+  var reload: Int?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -73,6 +81,15 @@ struct BenchCommand: ParsableCommand {
     let log = try execution.shapeLog()
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
+    if let reload {
+      let measurement = try ReloadMeasurement(session, count: reload, seed: seed, profile, progress) {
+        try Session(
+          model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: ProgressBar(isQuiet: true)
+        )
+      }
+      progress.finish()
+      return print(json ? measurement.json.description : measurement.text)
+    }
     if let switched { return try measureSwitch(switched, session, progress) }
     if !phases.isEmpty {
       let measurement = try PhaseMeasurement(session, phases, rounds: runs, seconds: duration, seed: seed, progress)
@@ -80,7 +97,13 @@ struct BenchCommand: ParsableCommand {
       return print(json ? measurement.json.description : measurement.text)
     }
     let inputs = try InputValues(files: input, seed: seed, session: session)
-    let context = try session.engine.makeContext()
+    if let pipeline {
+      let measurement = try PipelineMeasurement(
+        session.engine, inputs.entries, profile ?? 0, depth: pipeline, seconds: duration, runs: runs)
+      progress.finish()
+      return print(json ? measurement.json.description : measurement.text)
+    }
+    let context = try session.engine.makeContext(timeLimit: try execution.limit())
     for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
     let warmEnd = ContinuousClock.now + .milliseconds(warmup)
     var warmed = 0
@@ -93,6 +116,7 @@ struct BenchCommand: ParsableCommand {
     context.record(to: log)
     let measurement = try measure(context, profile, progress)
     context.time(context.activeProfile, with: nil)
+    let memory = try MemoryMeasurement(session.engine, context, inputs.entries)
     let device =
       session.engine.device.sharesHostMemory
       ? nil
@@ -103,7 +127,7 @@ struct BenchCommand: ParsableCommand {
     let report = BenchReport(
       model: model, inputs: inputs.entries, session: session,
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
-      device: device, layers: profiler?.layers)
+      device: device, memory: memory, layers: profiler?.layers)
     print(json ? report.json.description : report.text)
   }
 
@@ -129,7 +153,10 @@ struct BenchCommand: ParsableCommand {
     if !(0...3600).contains(duration) {
       problems.add("APUS-C-0015", "0 to 3600 s are possible, \(duration) is asked for", place: "--duration")
     }
-    for (option, count) in [("--warmup-runs", warmupRuns), ("--runs", runs)] {
+    if let pipeline, !(1...64).contains(pipeline) {
+      problems.add("APUS-C-0015", "1 to 64 batches are possible, \(pipeline) are asked for", place: "--pipeline")
+    }
+    for (option, count) in [("--warmup-runs", warmupRuns), ("--runs", runs), ("--reload", reload)] {
       if let count, !(1...1_000_000).contains(count) {
         problems.add("APUS-C-0015", "1 to 1000000 runs are possible, \(count) are asked for", place: option)
       }

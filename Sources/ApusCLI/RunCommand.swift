@@ -60,7 +60,7 @@ struct RunCommand: ParsableCommand {
     let session = try Session(
       model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
-    let context = try session.engine.makeContext()
+    let context = try session.engine.makeContext(timeLimit: try execution.limit())
     context.record(to: log)
     let start = ContinuousClock.now
     let results = try context.run(inputs: inputs.values, profile: profile)
@@ -139,8 +139,20 @@ struct ExecutionOptions: ParsableArguments {
     completion: .file())
   var recordShapes: String?
 
+  @Option(help: ArgumentHelp("The longest to wait for a device; it is given up then.", valueName: "S"))
+  var timeLimit: Double?
+
   @Flag(help: "Show no progress.")
   var quiet = false
+
+  /// - Throws: ``UsageError`` `APUS-C-0014` when the number makes no sense.
+  func limit() throws(UsageError) -> Duration? {
+    if let timeLimit, !(0.001...86_400).contains(timeLimit) {
+      throw UsageError(
+        "APUS-C-0014", "0.001 to 86400 s are possible, \(timeLimit) is asked for", place: "--time-limit")
+    }
+    return timeLimit.map { .seconds($0) }
+  }
 
   /// Which profile is asked for; nil for none.
   ///

@@ -127,10 +127,11 @@ extension PlanReport {
     "Profiles\n"
       + profiles.map { row in
         let arena = row.memory.map { ", arena \(Units.bytes($0.arenaByteCount)) at opt" } ?? ""
+        let device = isElsewhere ? row.memory.map { ", device memory \(Units.bytes($0.deviceByteCount))" } ?? "" : ""
         let largest = row.largestArena.map { ", \(Units.bytes($0)) at most" } ?? ""
         let times = row.timings.map { Units.fixed(1000 * $0.seconds, 3) }.joined(separator: ", ")
         let measured = times.isEmpty ? "" : ", measured \(times) ms"
-        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\(largest)\(measured)\n"
+        return "  \(row.profile.name): \(row.ranges); \(row.stepCount) steps\(arena)\(largest)\(device)\(measured)\n"
       }.joined()
   }
 
@@ -183,6 +184,9 @@ extension PlanReport {
     return unit == "B" ? Units.bytes(value) : Units.count(value)
   }
 
+  /// Whether the engine runs on a device with memory of its own.
+  private var isElsewhere: Bool { plan.fingerprint.backend != "cpu" }
+
   private var memoryText: String {
     let images = Dictionary(grouping: plan.images, by: \.target).sorted { $0.key < $1.key }.map { target, images in
       let count = images.count == 1 ? "" : "\(images.count) for "
@@ -195,7 +199,8 @@ extension PlanReport {
     text += "  arena: \(Units.bytes(memory.arenaByteCount)) (all tensors \(Units.bytes(memory.tensorByteCount)), "
     text += "alive at once at least \(Units.bytes(memory.lowerBoundByteCount)))\n"
     text += "  scratch: \(Units.bytes(memory.scratchByteCount)) per thread\n"
-    text += "  outputs: \(Units.bytes(memory.outputByteCount))\n"
+    text += "  inputs: \(Units.bytes(memory.inputByteCount)), outputs: \(Units.bytes(memory.outputByteCount))\n"
+    if isElsewhere { text += "  device: \(Units.bytes(memory.deviceByteCount)) for the engine and one context\n" }
     if memory.lateTensorCount > 0 {
       text += "  tensors whose size only a run tells: \(memory.lateTensorCount)\n"
     }
@@ -255,6 +260,7 @@ extension PlanReport {
       ("name", .string(row.profile.name)), ("steps", .int(row.stepCount)),
       ("arena_bytes", row.memory.map { .int($0.arenaByteCount) } ?? .null),
       ("largest_arena_bytes", row.largestArena.map { .int($0) } ?? .null),
+      ("device_bytes", row.memory.map { .int($0.deviceByteCount) } ?? .null),
       ("measured_ms", .array(row.timings.map { .number(1000 * $0.seconds) })),
       (
         "ranges",
@@ -281,7 +287,8 @@ extension PlanReport {
     .object([
       ("arena_bytes", .int(memory.arenaByteCount)), ("tensor_bytes", .int(memory.tensorByteCount)),
       ("lower_bound_bytes", .int(memory.lowerBoundByteCount)), ("scratch_bytes", .int(memory.scratchByteCount)),
-      ("output_bytes", .int(memory.outputByteCount)), ("late_tensors", .int(memory.lateTensorCount)),
+      ("input_bytes", .int(memory.inputByteCount)), ("output_bytes", .int(memory.outputByteCount)),
+      ("device_bytes", .int(memory.deviceByteCount)), ("late_tensors", .int(memory.lateTensorCount)),
     ])
   }
 }

@@ -45,6 +45,7 @@ struct BenchReport {
   let measurement: Measurement
   /// What the device takes with inputs and outputs in its memory, where that is not the host's.
   let device: DeviceMeasurement?
+  let memory: MemoryMeasurement?
   let layers: [LayerProfiler.Layer]?
 
   /// The most memory the process has held, in MiB.
@@ -68,6 +69,7 @@ struct BenchReport {
       "load: \(Units.fixed(Units.milliseconds(session.loadTime), 1)) ms",
     ]
     if let device { lines += device.text }
+    if let memory { lines.append(memory.text) }
     if session.engine.plans.count > 1 { lines.insert("profile: \(profile)", at: 2) }
     if let build = session.buildTime { lines.append("build: \(Units.fixed(Units.milliseconds(build) / 1000, 1)) s") }
     lines.append("peak memory: \(Units.fixed(peakMemory, 1)) MiB")
@@ -86,6 +88,7 @@ struct BenchReport {
       ("peak_rss_mb", .number(peakMemory)),
     ]
     if let device { members += device.json }
+    if let memory { members.append(memory.json) }
     if let layers { members.append(("layers", LayerTable(layers: layers).json)) }
     return .object(members)
   }
