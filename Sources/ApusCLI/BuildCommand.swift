@@ -22,6 +22,8 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx -o model.apus
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
         apus build model.onnx --backend cuda --target sm_80,sm_90a,compute_90
+        apus build model.onnx --tune 60s
+        apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
         apus build model.onnx --profile "any: shape=[-1,4]..[512,4]@[128,4]"
@@ -78,6 +80,12 @@ struct BuildCommand: ParsableCommand {
   @Flag(help: "Let the host compute what the backend cannot.")
   var allowHostOps = false
 
+  @Option(
+    help: ArgumentHelp("Measure tactics on this machine's device for so long, as `apus tune` does.", valueName: "TIME"))
+  var tune: String?
+
+  @OptionGroup var timings: TimingCacheOption
+
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
   var jobs: Int?
 
@@ -116,7 +124,11 @@ struct BuildCommand: ParsableCommand {
     defer { progress.finish() }
     let targets =
       !request.targets.isEmpty ? request.targets : earlier.isEmpty ? ["native"] : earlier.targets.map(\.target)
-    let result = try build(model, for: request.backend, targets: targets, jobs: jobs, options: options)
+    var result = try build(model, for: request.backend, targets: targets, jobs: jobs, options: options)
+    if request.tuning != nil || timings.path != nil {
+      let report = try choose(&result.plans, for: request.tuning, progress)
+      result.warnings += report.warnings
+    }
     progress.update("write", 0, of: 0)
     try EngineFile.write(result.plans, to: output)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
@@ -135,6 +147,20 @@ struct BuildCommand: ParsableCommand {
     var targets: [String]
     var shapes: [String: [Int]]
     var profiles: ProfileDeclarations
+    /// How long to measure tactics; nil not to.
+    var tuning: Duration?
+  }
+
+  /// Chooses tactics by measured times: those of the cache, and with a budget by measuring.
+  private func choose(_ plans: inout [Plan], for budget: Duration?, _ progress: ProgressBar) throws -> TuningReport {
+    var cache = try timings.file(isMeasuring: budget != nil)
+    let (tuned, found) = try Apus.tune(plans, for: budget, cache: &cache, jobs: jobs) {
+      progress.update($0.rawValue, $1, of: $2)
+    }
+    plans = tuned
+    var report = found
+    if let warning = cache.cache.warning(cache.path) { report.warnings.append(warning) }
+    return report
   }
 
   /// Checks what can be checked before the model is read, all at once.
@@ -164,6 +190,10 @@ struct BuildCommand: ParsableCommand {
         "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)"
       )
     }
+    var tuning: Duration?
+    do { tuning = try tune.map { text throws(UsageError) in try Budget(text, place: "--tune").duration } } catch {
+      for problem in error.problems { problems.add(problem) }
+    }
     var declared = ProfileDeclarations.texts([])
     do { declared = try declarations() } catch { for problem in error.problems { problems.add(problem) } }
     var shapes: [String: [Int]] = [:]
@@ -172,7 +202,7 @@ struct BuildCommand: ParsableCommand {
     }
     try problems.throwIfAny()
     guard let chosen else { throw UsageError(problems: problems.found) }
-    return Request(backend: chosen, targets: targets, shapes: shapes, profiles: declared)
+    return Request(backend: chosen, targets: targets, shapes: shapes, profiles: declared, tuning: tuning)
   }
 
   /// The profiles to build: those to add, or those of a new engine.

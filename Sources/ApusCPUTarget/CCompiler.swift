@@ -45,6 +45,17 @@ package struct CCompiler: Sendable {
     return nil
   }
 
+  /// The first line of what the compiler says of its version.
+  func version() throws(BuildError) -> String {
+    let log = "\(cache)/version.\(getpid()).\(UInt64.random(in: 0 ... .max)).log"
+    defer { unlink(log) }
+    guard waitFor(try spawn([path, "--version"], log: log)), let file = try? MappedFile(path: log) else {
+      return identity
+    }
+    let text = withExtendedLifetime(file) { String(decoding: file.bytes, as: UTF8.self) }
+    return String(text.prefix { !$0.isNewline })
+  }
+
   private var flags: [String] {
     [
       "-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-fPIC", "-w",
@@ -111,13 +122,20 @@ package struct CCompiler: Sendable {
       unlink(log)
     }
     let unique = Array(Set(objects)).sorted()
-    let pid = try spawn([path, "-shared", "-o", output] + unique + ["-lm"], log: log)
+    let pid = try spawn([path, "-shared", "-o", output] + Self.linkFlags + unique + ["-lm"], log: log)
     guard waitFor(pid) else { throw BuildError("APUS-B-0032", "linking the kernels failed: \(Self.head(of: log))") }
     do {
       let file = try MappedFile(path: output)
       return withExtendedLifetime(file) { Array(file.bytes) }
     } catch { throw BuildError("APUS-B-0032", "\(error)") }
   }
+
+  /// What keeps names of temporary files out of the image, so that equal objects give equal bytes.
+  #if os(Linux)
+    private static let linkFlags = ["-Wl,-s", "-Wl,-soname,apus"]
+  #else
+    private static let linkFlags: [String] = []
+  #endif
 
   private func spawn(_ arguments: [String], log: String) throws(BuildError) -> pid_t {
     var actions = posix_spawn_file_actions_t()

@@ -25,6 +25,8 @@ package struct CPUCodeTarget: Target {
 
   package let hostIsElsewhere = false
 
+  package func compilerVersion() throws(BuildError) -> String { try compiler.version() }
+
   package func loops(_ kernel: Kernel) -> KernelCode {
     let emitter = LoopEmitter(kernel)
     let emitted = emitter.function()

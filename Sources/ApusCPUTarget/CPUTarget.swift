@@ -25,7 +25,7 @@ package struct CPUTarget: Sendable, Hashable {
     #else
       let own = "aarch64"
     #endif
-    if name == "native" {
+    if name == "native" || name == own {
       self.name = own
       vectorBytes = levels[own]?.0 ?? 16
       features = levels[own]?.1 ?? []

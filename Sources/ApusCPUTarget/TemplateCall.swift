@@ -58,6 +58,32 @@ struct TemplateCall {
   }
 }
 
+/// How much of a product a block is.
+enum Grain: String, CaseIterable {
+  case usual, fine, coarse, coarser
+
+  /// Arithmetic operations that pay for scheduling a block.
+  var operations: Int {
+    switch self {
+    case .usual: 400_000
+    case .fine: 100_000
+    case .coarse: 2_000_000
+    case .coarser: 10_000_000
+    }
+  }
+
+  /// Of the tactic of a region, by its ending.
+  init(of region: AnchorRegion) {
+    self = Self.allCases.first { $0 != .usual && region.tactic?.hasSuffix(" \($0.rawValue)") == true } ?? .usual
+  }
+
+  /// A tactic's name with the grain, which goes without saying when it is the usual one.
+  func name(_ tactic: String) -> String { self == .usual ? tactic : "\(tactic) \(rawValue)" }
+
+  /// The grains of a tactic as ways to compute a region.
+  static func tactics(_ name: String) -> [TacticCandidate] { allCases.map { TacticCandidate(name: $0.name(name)) } }
+}
+
 /// Sizes of the register block of the matrix-product core, as `gemm.h` derives them.
 struct GemmBlock {
   let rows: Int
@@ -84,9 +110,9 @@ struct GemmBlock {
   func chunk(_ depth: Int) -> Int { max(1, 262_144 / (max(depth, 1) * rows * 4)) }
 
   /// Blocks for a product: none smaller than what pays for its scheduling, at most a few per core of a large machine.
-  func blocks(batches: Dim, rows m: Dim, columns n: Dim, depth: Dim) -> Dim {
+  func blocks(batches: Dim, rows m: Dim, columns n: Dim, depth: Dim, _ grain: Grain = .usual) -> Dim {
     let tiles = batches * m.ceilDivided(by: Dim(rows)) * n.ceilDivided(by: Dim(columns))
-    let wanted = (2 * batches * m * n * depth).ceilDivided(by: 400_000)
+    let wanted = (2 * batches * m * n * depth).ceilDivided(by: Dim(grain.operations))
     return Dim.minimum(Dim.minimum(Dim.maximum(wanted, 1), tiles), 64)
   }
 

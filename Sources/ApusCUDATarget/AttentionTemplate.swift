@@ -33,16 +33,29 @@ struct AttentionTemplate: KernelTemplate {
     [.bool: 1, .f32: 2, .f16: 3, .bf16: 4, .f64: 5][dtype]
   }
 
+  private func problem(_ region: AnchorRegion) -> AttentionProblem? {
+    let types = region.node.inputs.map { region.graph.tensorType($0) }
+    guard let op = region.node.op as? Attention, let sizes = try? op.geometry(types),
+      let depth = sizes.depth.constantValue, let valueDepth = sizes.valueDepth.constantValue
+    else { return nil }
+    let strides = (0..<3).flatMap { region.strides(of: region.node.inputs[$0]).prefix(3) }
+    return AttentionProblem(
+      sizes: sizes, depth: depth, valueDepth: valueDepth, dtype: types[0].dtype, strides: strides)
+  }
+
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let problem = problem(region) else { return [] }
+    return AttentionTactic.candidates(problem, architecture).map { TacticCandidate(name: $0.name) }
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let (graph, node) = (region.graph, region.node)
     let types = node.inputs.map { graph.tensorType($0) }
-    guard let op = node.op as? Attention, let sizes = try? op.geometry(types),
-      let depth = sizes.depth.constantValue, let valueDepth = sizes.valueDepth.constantValue
-    else { return }
-    let strides = (0..<3).map { Array(region.strides(of: node.inputs[$0]).prefix(3)) }
-    let problem = AttentionProblem(
-      sizes: sizes, depth: depth, valueDepth: valueDepth, dtype: types[0].dtype, strides: strides.flatMap { $0 })
-    let tactic = AttentionTactic.choose(problem, architecture)
+    guard let op = node.op as? Attention, let problem = problem(region) else { return }
+    let (sizes, strides, depth, valueDepth) = (problem.sizes, problem.strides, problem.depth, problem.valueDepth)
+    let tactic =
+      region.tactic.flatMap { name in AttentionTactic.candidates(problem, architecture).first { $0.name == name } }
+      ?? AttentionTactic.choose(problem, architecture)
     var buffers = (0..<3).map { builder.slot(region.source(of: node.inputs[$0])) }
     var maskStrides: [Dim] = [0, 0, 0, 0]
     var macros: [(String, String)] = [
@@ -64,7 +77,7 @@ struct AttentionTemplate: KernelTemplate {
     }
     let mask = buffers.count > 3 ? "B.b[3]" : "0"
     let parameters: [Dim] =
-      [sizes.batch, sizes.heads, sizes.keyHeads, sizes.queries, sizes.keys] + strides.flatMap { $0 } + maskStrides
+      [sizes.batch, sizes.heads, sizes.keyHeads, sizes.queries, sizes.keys] + strides + maskStrides
       + [op.offset, 0, Dim(tactic.cluster), 0]
     let call = TemplateCall(
       texts: [CUDAText.attentionCommon, CUDAText.attentionFinish, tactic.text], macros: macros + tactic.macros(problem),
@@ -213,6 +226,34 @@ enum AttentionTactic: Hashable {
     let rows = problem.rows.estimate
     let simt: AttentionTactic = .simt(rows: rows <= 8 ? 1 : rows * problem.items >= 132 * 64 ? 8 : 2)
     return (candidates + [simt]).first { $0.sharedByteCount(problem) <= architecture.sharedByteCount } ?? .simt(rows: 1)
+  }
+
+  /// The ways to compute the problem, the one that ``choose(_:_:)`` takes first.
+  static func candidates(_ problem: AttentionProblem, _ architecture: CUDAArchitecture) -> [AttentionTactic] {
+    var tactics = [choose(problem, architecture)]
+    if problem.isAligned {
+      let rows = max(problem.rows.estimate, 1)
+      tactics += matrixUnits(problem, architecture)
+      let clusters = architecture.capability < 90 ? [1] : [1, 2, 4, 8]
+      for keys in [64, 32] {
+        if rows <= 64 {
+          tactics += (rows <= 16 ? clusters : [1]).map {
+            .mma(warps: 1, keyWarps: keys / 16, tiles: 1, keys: keys, stages: 2, cluster: $0)
+          }
+        }
+        if rows > 16 {
+          tactics += [1, 2, 4, 8].map {
+            .mma(warps: $0, keyWarps: 1, tiles: 1, keys: keys, stages: 2, cluster: 1)
+          }
+          tactics.append(.mma(warps: 1, keyWarps: keys / 16, tiles: 1, keys: keys, stages: 2, cluster: 1))
+        }
+      }
+    }
+    tactics += [1, 2, 8].map { .simt(rows: $0) }
+    var names: Set<String> = []
+    return tactics.filter {
+      $0.sharedByteCount(problem) <= architecture.sharedByteCount && names.insert($0.name).inserted
+    }
   }
 
   private static func matrixUnits(_ problem: AttentionProblem, _ architecture: CUDAArchitecture) -> [AttentionTactic] {

@@ -36,6 +36,8 @@ package struct CUDACodeTarget: Target {
 
   package let hostIsElsewhere = true
 
+  package func compilerVersion() throws(BuildError) -> String { "NVRTC \(try NVRTC.find().version)" }
+
   package func loops(_ kernel: Kernel) -> KernelCode { Self.loops(kernel, threads: threads) }
 
   private static func loops(_ kernel: Kernel, threads: Int) -> KernelCode {

@@ -9,22 +9,37 @@ struct ConvCall {
   let image: Int
   let weights: Int
 
-  private func tiles(_ m: Int, _ n: Int) -> (estimate: Int, dim: Dim) {
-    let columns = problem.groups * ((problem.groupOutputs + n - 1) / n)
-    return (
-      (max(problem.places.estimate, 1) + m - 1) / m * columns, problem.places.ceilDivided(by: Dim(m)) * Dim(columns)
-    )
+  func emit(_ region: AnchorRegion, _ tactic: ConvTactic, isConstant: Bool, into builder: inout StepBuilder) {
+    switch tactic {
+    case .wgmma(let tile): emit(region, tile, isConstant: isConstant, into: &builder)
+    case .simt(let m, let n, let k, let thread, let residentBlocks, let split):
+      let isDouble = problem.dtype == .f64
+      let vector = problem.vector(isDouble ? 1 : 4)
+      let kind = isDouble ? 3 : 0
+      emit(
+        region, texts: [CUDAText.gemmSIMT, CUDAText.conv, CUDAText.convSIMT], body: "apus_conv_simt", tile: (m, n),
+        macros: [
+          ("SIMT_BM", m), ("SIMT_BN", n), ("SIMT_BK", k), ("SIMT_TM", thread), ("SIMT_TN", thread), ("GEMM_A", kind),
+          ("GEMM_B", kind), ("GEMM_VEC_A", vector.image), ("GEMM_VEC_B", vector.weights), ("CONV_PIXELS", 0),
+        ], width: problem.epilogueWidth(4), threads: m / thread * (n / thread), residentBlocks: residentBlocks,
+        shared: 2 * k * (m + n + 8) * (isDouble ? 8 : 4) + (m + 2 * k) * 20, split: split, tactic: tactic.name,
+        into: &builder)
+    case .mma(let m, let n, let kBytes, let warpsM, let warpsN, let split):
+      let vector = problem.vector(8)
+      let stages = 4
+      emit(
+        region, texts: [CUDAText.gemmMMA, CUDAText.conv, CUDAText.convMMA], body: "apus_conv_mma", tile: (m, n),
+        macros: [
+          ("MMA_KIND", problem.dtype == .f16 ? 1 : 2), ("MMA_BM", m), ("MMA_BN", n), ("MMA_BK", kBytes / 2),
+          ("MMA_WARPS_M", warpsM), ("MMA_WARPS_N", warpsN), ("MMA_STAGES", stages), ("GEMM_VEC_A", vector.image),
+          ("GEMM_VEC_B", vector.weights),
+        ], width: problem.epilogueWidth(8), threads: 32 * warpsM * warpsN, residentBlocks: 1,
+        shared: max(stages * (m + n) * kBytes, warpsM * warpsN * 4096) + m * 20, split: split, tactic: tactic.name,
+        into: &builder)
+    }
   }
 
-  /// Parts of the sum, so that there is work for every multiprocessor.
-  private func split(_ tiles: Int) -> Int { problem.depth >= 512 && tiles < 66 ? min(8, max(1, 132 / tiles)) : 1 }
-
-  func emit(_ region: AnchorRegion, into builder: inout StepBuilder) {
-    let isHalf = problem.dtype == .f16 || problem.dtype == .bf16
-    isHalf ? emitMatrixUnits(region, into: &builder) : emitScalar(region, into: &builder)
-  }
-
-  func emit(
+  private func emit(
     _ region: AnchorRegion, _ tile: WarpgroupConvolution, isConstant: Bool, into builder: inout StepBuilder
   ) {
     let columns = problem.groups * ((problem.groupOutputs + tile.n - 1) / tile.n)
@@ -46,42 +61,6 @@ struct ConvCall {
     call.emit(region, tactic: tile.name, into: &builder)
   }
 
-  private func emitScalar(_ region: AnchorRegion, into builder: inout StepBuilder) {
-    let isDouble = problem.dtype == .f64
-    let vector = problem.vector(isDouble ? 1 : 4)
-    let isLarge = !isDouble && vector.image > 1 && problem.groupOutputs > 32
-    let isHuge = isLarge && tiles(128, 64).estimate >= 256
-    let (m, n, k, thread) = isHuge ? (128, 64, 16, 8) : isLarge ? (64, 64, 16, 4) : (32, 32, isDouble ? 8 : 16, 4)
-    let split = isHuge ? 1 : split(tiles(m, n).estimate)
-    let kind = isDouble ? 3 : 0
-    emit(
-      region, texts: [CUDAText.gemmSIMT, CUDAText.conv, CUDAText.convSIMT], body: "apus_conv_simt", tile: (m, n),
-      macros: [
-        ("SIMT_BM", m), ("SIMT_BN", n), ("SIMT_BK", k), ("SIMT_TM", thread), ("SIMT_TN", thread), ("GEMM_A", kind),
-        ("GEMM_B", kind), ("GEMM_VEC_A", vector.image), ("GEMM_VEC_B", vector.weights), ("CONV_PIXELS", 0),
-      ], width: problem.epilogueWidth(4), threads: m / thread * (n / thread), residentBlocks: isHuge ? 2 : 1,
-      shared: 2 * k * (m + n + 8) * (isDouble ? 8 : 4) + (m + 2 * k) * 20, split: split,
-      tactic: "conv simt \(m)x\(n)", into: &builder)
-  }
-
-  private func emitMatrixUnits(_ region: AnchorRegion, into builder: inout StepBuilder) {
-    let vector = problem.vector(8)
-    let isLarge = tiles(128, 128).estimate >= 132 && problem.groupOutputs > 64
-    let isSmall = tiles(64, 64).estimate < 66
-    let (m, n, kBytes, warpsM, warpsN) =
-      isLarge ? (128, 128, 64, 2, 4) : isSmall ? (32, 64, 128, 1, 4) : (64, 64, 128, 2, 2)
-    let stages = 4
-    emit(
-      region, texts: [CUDAText.gemmMMA, CUDAText.conv, CUDAText.convMMA], body: "apus_conv_mma", tile: (m, n),
-      macros: [
-        ("MMA_KIND", problem.dtype == .f16 ? 1 : 2), ("MMA_BM", m), ("MMA_BN", n), ("MMA_BK", kBytes / 2),
-        ("MMA_WARPS_M", warpsM), ("MMA_WARPS_N", warpsN), ("MMA_STAGES", stages), ("GEMM_VEC_A", vector.image),
-        ("GEMM_VEC_B", vector.weights),
-      ], width: problem.epilogueWidth(8), threads: 32 * warpsM * warpsN, residentBlocks: 1,
-      shared: max(stages * (m + n) * kBytes, warpsM * warpsN * 4096) + m * 20,
-      split: isLarge ? 1 : split(tiles(m, n).estimate), tactic: "conv mma \(m)x\(n)", into: &builder)
-  }
-
   private func emit(
     _ region: AnchorRegion, texts: [String], body: String, tile: (m: Int, n: Int), macros: [(String, Int)], width: Int,
     threads: Int, residentBlocks: Int, shared: Int, split: Int, tactic: String, into builder: inout StepBuilder
@@ -94,7 +73,7 @@ struct ConvCall {
       buffers: [image, weights], parameters: problem.parameters(split: split),
       call: "  \(body)(apus_conv_read(B.b[0], B.b[1], 0, P.p), c, blockIdx.x, gridDim.x, shared);\n",
       batches: 1, rows: problem.places, columns: Dim(problem.outputs), width: width,
-      blocks: Dim.minimum(tiles(tile.m, tile.n).dim * Dim(split), Dim(1 << 20)), threads: threads,
+      blocks: Dim.minimum(problem.tiles(tile.m, tile.n).dim * Dim(split), Dim(1 << 20)), threads: threads,
       residentBlocks: residentBlocks, sharedByteCount: shared)
     if split == 1 { return call.emit(region, tactic: tactic, into: &builder) }
     let partial = builder.addTemporary(
@@ -103,7 +82,7 @@ struct ConvCall {
     call.buffers.append(partial)
     call.call = "  \(body)(apus_conv_read(B.b[0], B.b[1], B.b[2], P.p), c, blockIdx.x, gridDim.x, shared);\n"
     call.emitPart(
-      name: "conv", tactic: "\(tactic) split \(split)", work: 2 * problem.places * Dim(problem.outputs * problem.depth),
+      name: "conv", tactic: tactic, work: 2 * problem.places * Dim(problem.outputs * problem.depth),
       into: &builder)
     GemmSum(
       batches: 1, rows: problem.places, columns: Dim(problem.outputs), accumulator: accumulator, partial: partial,

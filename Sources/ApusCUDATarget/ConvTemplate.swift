@@ -21,6 +21,12 @@ struct ConvTemplate: KernelTemplate {
     return nil
   }
 
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let problem = ConvProblem(region.node, in: region.graph) else { return [] }
+    if region.graph[region.node.inputs[1]].constant != nil, StemConvolution(problem) != nil { return [] }
+    return ConvTactic.candidates(problem, architecture).map { TacticCandidate(name: $0.name) }
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     guard let problem = ConvProblem(region.node, in: region.graph) else { return }
     let inputs = region.node.inputs
@@ -28,11 +34,11 @@ struct ConvTemplate: KernelTemplate {
     if let constant, let stem = StemConvolution(problem) {
       return stem.emit(region, image: builder.slot(inputs[0]), constant, into: &builder)
     }
-    let call = ConvCall(problem: problem, image: builder.slot(inputs[0]), weights: builder.slot(inputs[1]))
-    if architecture.name == "sm_90a", let tile = WarpgroupConvolution.choose(problem) {
-      return call.emit(region, tile, isConstant: constant != nil, into: &builder)
-    }
-    call.emit(region, into: &builder)
+    let tactic =
+      region.tactic.flatMap { name in ConvTactic.candidates(problem, architecture).first { $0.name == name } }
+      ?? ConvTactic.choose(problem, architecture)
+    ConvCall(problem: problem, image: builder.slot(inputs[0]), weights: builder.slot(inputs[1]))
+      .emit(region, tactic, isConstant: constant != nil, into: &builder)
   }
 }
 
@@ -55,6 +61,14 @@ struct ConvProblem {
   var groupOutputs: Int { outputs / groups }
   var places: Dim { images * Dim.product(output) }
   var depth: Int { kernel.reduce(groupChannels, *) }
+  /// Whether elements are 16-bit floats, which tensor cores take.
+  var isHalf: Bool { dtype == .f16 || dtype == .bf16 }
+
+  /// How many tiles of `m` places and `n` channels the result has.
+  func tiles(_ m: Int, _ n: Int) -> (estimate: Int, dim: Dim) {
+    let columns = groups * ((groupOutputs + n - 1) / n)
+    return ((max(places.estimate, 1) + m - 1) / m * columns, places.ceilDivided(by: Dim(m)) * Dim(columns))
+  }
 
   init?(_ node: Node, in graph: Graph) {
     guard node.op.name == "conv", node.op.attributes["layout"] == .string("nhwc") else { return nil }

@@ -170,7 +170,7 @@ extension GemmTactic {
     return .gemv(rows: width, warps: 8, columns: 1, split: 1, unroll: rows == 1 ? 5 : 2, mma: false)
   }
 
-  private static func tileCount(_ problem: GemmProblem, _ m: Int, _ n: Int) -> Int {
+  static func tileCount(_ problem: GemmProblem, _ m: Int, _ n: Int) -> Int {
     ((problem.rows + m - 1) / m) * ((problem.columns + n - 1) / n) * problem.batches
   }
 

@@ -38,23 +38,40 @@ struct MatmulTemplate: KernelTemplate {
     return TransposedMatrix(rows: constant.shape[0], columns: constant.shape[1]).layout
   }
 
+  private func problem(_ region: AnchorRegion) -> GemmProblem? {
+    let (graph, inputs) = (region.graph, region.node.inputs)
+    guard let form = MatmulForm(graph.tensorType(inputs[0]), graph.tensorType(inputs[1])) else { return nil }
+    let view = region.views[inputs[1]]
+    let isConstant = graph[region.source(of: inputs[1])].constant != nil
+    let isPacked = isConstant && layout(of: 1, of: region.node, view, in: graph) != nil
+    return GemmProblem(
+      form: form, dtype: graph.tensorType(inputs[0]).dtype, isTransposed: view != nil || isPacked,
+      isConstant: isConstant)
+  }
+
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let problem = problem(region) else { return [] }
+    return GemmTactic.candidates(problem, architecture).map {
+      TacticCandidate(name: $0.tactic.name, microseconds: $0.microseconds)
+    }
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    guard let problem = problem(region) else { return }
     let (graph, inputs) = (region.graph, region.node.inputs)
     let source = region.source(of: inputs[1])
-    let dtype = graph.tensorType(inputs[0]).dtype
-    guard let form = MatmulForm(graph.tensorType(inputs[0]), graph.tensorType(inputs[1])) else { return }
-    let view = region.views[inputs[1]]
     var right = 0
-    var isTransposed = view != nil
-    if let constant = graph[source].constant, let layout = layout(of: 1, of: region.node, view, in: graph) {
+    if let constant = graph[source].constant,
+      let layout = layout(of: 1, of: region.node, region.views[inputs[1]], in: graph)
+    {
       right = builder.addPacked(constant, layout, name: graph[source].name)
-      isTransposed = true
     } else {
       right = builder.slot(source)
     }
-    let problem = GemmProblem(
-      form: form, dtype: dtype, isTransposed: isTransposed, isConstant: graph[source].constant != nil)
-    let tactic = GemmTactic.choose(problem, architecture)
+    let tactic =
+      region.tactic.flatMap { name in
+        GemmTactic.candidates(problem, architecture).first { $0.tactic.name == name }?.tactic
+      } ?? GemmTactic.choose(problem, architecture)
     GemmCall(problem: problem, tactic: tactic, left: builder.slot(inputs[0]), right: right).emit(region, into: &builder)
   }
 }

@@ -21,8 +21,26 @@ struct WarpgroupConvolution: Hashable {
   /// Blocks, or clusters of them, that an H200 holds at once.
   var resident: Int { WarpgroupTile.resident(split) * residentBlocks }
   var name: String {
-    "conv wgmma \(blockRows)x\(n)\(isPingPong ? " pairs" : "")\(split > 1 ? " split \(split)" : "")"
+    "conv wgmma \(blockRows)x\(n)\(isPingPong ? " pairs" : m > 64 && consumers == 1 ? " alone" : "")"
+      + (split > 1 ? " split \(split)" : "")
   }
+
+  /// The configurations that ``choose(_:)`` takes one of, and some between them.
+  static let all: [WarpgroupConvolution] =
+    [
+      WarpgroupConvolution(m: 64, n: 32, consumers: 1, stages: 8),
+      WarpgroupConvolution(m: 64, n: 64, consumers: 1, stages: 4, residentBlocks: 3),
+      WarpgroupConvolution(m: 128, n: 64, consumers: 1, stages: 4, residentBlocks: 2),
+      WarpgroupConvolution(m: 64, n: 64, consumers: 2, stages: 6),
+      WarpgroupConvolution(m: 64, n: 128, consumers: 2, stages: 6),
+      WarpgroupConvolution(m: 128, n: 128, consumers: 2, stages: 5, isPingPong: true),
+    ]
+    + [2, 4, 8].flatMap { split in
+      [
+        WarpgroupConvolution(m: 64, n: 32, consumers: 1, stages: 6, split: split),
+        WarpgroupConvolution(m: 64, n: 64, consumers: 1, stages: 6, split: split),
+      ]
+    }
 
   /// The configuration that was fastest on problems of such sizes; nil where the text cannot compute the problem.
   static func choose(_ problem: ConvProblem) -> WarpgroupConvolution? {

@@ -38,7 +38,7 @@ package struct BuildOptions: Sendable {
 
 /// The parts of a build, as shown while it runs.
 package enum BuildPhase: String, Sendable {
-  case optimise, lower, compile, measure
+  case optimise, lower, compile, measure, tune
 }
 
 /// The plans of an engine, one for each target and profile, with the account of how they came about.
@@ -104,6 +104,20 @@ package enum Builder {
     return result
   }
 
+  /// A plan of a region by one of its tactics, whose functions are in no image; its profile has the tactic's name.
+  ///
+  /// - Throws: ``BuildError`` `APUS-B-0054` when the region cannot be computed so.
+  static func sketch(
+    _ graph: Graph, tactic: String, _ shared: inout SharedParts, _ target: any Target
+  ) throws(BuildError) -> Plan {
+    var plan = Plan(name: "region", fingerprint: target.fingerprint)
+    plan.profile = Profile(name: tactic, ranges: [])
+    var log = FusionLog()
+    let options = BuildOptions(passes: [])
+    try lower(graph, into: &plan, &shared, &log, target, options, tactic: tactic) { _ in }
+    return plan
+  }
+
   /// The first target of each fingerprint.
   private static func distinct(_ targets: [any Target]) -> [any Target] {
     var seen: Set<Fingerprint> = []
@@ -124,7 +138,7 @@ package enum Builder {
   /// Refuses plans in which the host computes, and says what.
   private static func refuseHostSteps(_ plans: [Plan]) throws(BuildError) {
     var problems: [Diagnostic] = []
-    for step in plans.flatMap({ allSteps($0.steps) }) {
+    for step in plans.flatMap(\.allSteps) {
       guard case .host(let call) = step.action else { continue }
       let problem = Diagnostic(
         "APUS-B-0053", "only the host can compute '\(call.operation)'",
@@ -192,7 +206,7 @@ package enum Builder {
   /// Optimises a graph and cuts it into steps.
   private static func lower(
     _ source: Graph, into plan: inout Plan, _ shared: inout SharedParts, _ log: inout FusionLog, _ target: any Target,
-    _ options: BuildOptions, progress: (Int) -> Void
+    _ options: BuildOptions, tactic: String? = nil, progress: (Int) -> Void
   ) throws(BuildError) {
     var graph = source
     for (index, pass) in options.passes.enumerated() {
@@ -205,7 +219,7 @@ package enum Builder {
     builder.runSymbols = runSymbols(graph)
     placeInputs(graph, &builder)
     let control = ControlLowering(target: target, fuses: options.fuses)
-    var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log)
+    var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log, tactic: tactic)
     try fuser.run(into: &builder)
     log = fuser.log
     finish(&plan, graph, &builder, &shared)
@@ -297,7 +311,7 @@ package enum Builder {
     if folder.isEmpty { return }
     for plan in plans {
       let start = prefix + (plans.count == 1 ? "" : "\(fileName(plan.profile.name))-")
-      for (number, step) in allSteps(plan.steps).enumerated() {
+      for (number, step) in plan.allSteps.enumerated() {
         guard case .launch(let launch) = step.action, let source = shared.source(of: launch.function) else { continue }
         let path = "\(folder)/\(start)\(number)-\(fileName(step.name)).c"
         do { try AtomicFile.write(Array(source.utf8), to: path) } catch {
@@ -305,11 +319,6 @@ package enum Builder {
         }
       }
     }
-  }
-
-  /// Steps in order of listing, each followed by those it holds.
-  private static func allSteps(_ steps: [Step]) -> [Step] {
-    steps.flatMap { [$0] + $0.action.nested.flatMap(allSteps) }
   }
 
   private static func fileName(_ name: String) -> String {

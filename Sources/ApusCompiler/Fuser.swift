@@ -40,12 +40,17 @@ struct Fuser {
   private var pending: [ValueID: Pending] = [:]
   private let fuses: Bool
   private let control: ControlLowering
+  /// The tactic that templates must use, for a graph of one region.
+  private let tactic: String?
   /// Constants that are in memory only as a template keeps them.
   private var layouts: [ValueID: PackedLayout] = [:]
   var log: FusionLog
 
-  init(_ graph: Graph, target: any Target, fuses: Bool, control: ControlLowering, log: FusionLog) {
+  init(
+    _ graph: Graph, target: any Target, fuses: Bool, control: ControlLowering, log: FusionLog, tactic: String? = nil
+  ) {
     self.graph = graph
+    self.tactic = tactic
     self.target = target
     self.fuses = fuses
     self.control = control
@@ -318,7 +323,7 @@ struct Fuser {
     guard let region = pending.removeValue(forKey: value) else { return }
     let nodes = region.nodes.map { graph[$0] }
     if let anchor = region.anchor, let first = graph.producer(anchor.value) {
-      let anchorRegion = AnchorRegion(
+      var anchorRegion = AnchorRegion(
         graph: graph, node: graph[first], nodes: region.nodes, operands: region.leaves.filter { $0 != anchor.value },
         result: value,
         element: { anchorOperand, operands in
@@ -326,8 +331,9 @@ struct Fuser {
           all[anchor.value] = anchorOperand
           return region.element(all)
         }, views: anchor.views, layouts: layouts)
+      anchorRegion.tactic = tactic
       _ = builder.allocate(value)
-      try anchor.template.emit(anchorRegion, into: &builder)
+      try emit(anchorRegion, by: anchor.template, &builder)
       return
     }
     if nodes.count == 1, nodes[0].op.isView, let source = nodes[0].inputs.first {
@@ -342,6 +348,21 @@ struct Fuser {
     emitLoops(
       region.element, region.leaves, type, slot, index: { $0 }, describe(region.nodes), nodes.map(\.name),
       work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
+  }
+
+  /// Emits a template's launches, with the other ways that it knows.
+  private func emit(
+    _ region: AnchorRegion, by template: any KernelTemplate, _ builder: inout StepBuilder
+  ) throws(BuildError) {
+    let tactics = template.tactics(for: region).map(\.name)
+    if let tactic, !tactics.contains(tactic) {
+      throw BuildError("APUS-B-0054", "template '\(template.name)' computes nothing here by '\(tactic)'")
+    }
+    let first = builder.steps.count
+    try template.emit(region, into: &builder)
+    if tactic == nil, let alternatives = RegionGraph.alternatives(to: region, tactics) {
+      builder.offer(alternatives, from: first)
+    }
   }
 
   /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index.

@@ -151,6 +151,14 @@ package struct StepBuilder {
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
   }
 
+  /// Says in which other ways the steps from `first` on can be computed.
+  mutating func offer(_ alternatives: Alternatives, from first: Int) {
+    guard steps.indices.contains(first) else { return }
+    var alternatives = alternatives
+    alternatives.stepCount = steps.count - first
+    steps[first].alternatives = alternatives
+  }
+
   /// Runs `body` with an empty step list and gives back what it added.
   package mutating func nested(_ body: (inout StepBuilder) throws(BuildError) -> Void) throws(BuildError) -> [Step] {
     let outer = steps

@@ -40,6 +40,11 @@ package protocol Target: Sendable {
   /// Whether what only the host can compute runs elsewhere than the rest, so that a model is cut there.
   var hostIsElsewhere: Bool { get }
 
+  /// Name and version of what compiles sources to images, as they change what kernels take.
+  ///
+  /// - Throws: ``BuildError`` when the compiler is not there.
+  func compilerVersion() throws(BuildError) -> String
+
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
@@ -48,6 +53,8 @@ package protocol Target: Sendable {
 }
 
 extension Target {
+  package func compilerVersion() throws(BuildError) -> String { "none" }
+
   /// Whether neither a template nor generated loops can compute a node, so that the host does.
   package func leavesToHost(_ node: Node, in graph: Graph) -> Bool {
     if node.op.isView || !node.op.bodies.isEmpty || !node.op.boundSymbols.isEmpty && node.outputs.isEmpty {
@@ -79,7 +86,10 @@ package protocol KernelTemplate: Sendable {
   /// How the constant behind an operand is kept in memory; nil for row-major or where no constant is expected.
   func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout?
 
-  /// Emits the launches that compute the region.
+  /// The ways to compute the region, the one that the cost model prefers first; none where there is only one.
+  func tactics(for region: AnchorRegion) -> [TacticCandidate]
+
+  /// Emits the launches that compute the region, by the tactic that it asks for or else the preferred one.
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError)
 }
 
@@ -89,6 +99,21 @@ extension KernelTemplate {
   package func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool { false }
 
   package func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? { nil }
+
+  package func tactics(for region: AnchorRegion) -> [TacticCandidate] { [] }
+}
+
+/// A way in which a template can compute a region.
+package struct TacticCandidate: Sendable, Hashable {
+  /// Tells the ways of one region apart, and names the step.
+  package let name: String
+  /// What the cost model says it takes; nil where it only has an order.
+  package let microseconds: Double?
+
+  package init(name: String, microseconds: Double? = nil) {
+    self.name = name
+    self.microseconds = microseconds
+  }
 }
 
 /// How a template keeps a constant in memory: its elements in another order, each in one place.
@@ -137,6 +162,8 @@ package struct AnchorRegion {
   package var views: [ValueID: TransposedView] = [:]
   /// Constants that are in memory in another order than row-major.
   package var layouts: [ValueID: PackedLayout] = [:]
+  /// Name of the tactic to compute it by; nil for the preferred one.
+  package var tactic: String?
 
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }

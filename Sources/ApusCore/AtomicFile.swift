@@ -55,6 +55,9 @@ public enum AtomicFile {
     }
   }
 
+  /// Whether there is a file of this name.
+  package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
   public static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
     let result = bytes.withUnsafeBytes { buffer -> Result<Void, FileError> in
       Result { () throws(FileError) in try write([buffer], to: path) }

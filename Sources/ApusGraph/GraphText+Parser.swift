@@ -51,21 +51,26 @@ struct GraphParser {
       let name = scanner.word()
       if name.isEmpty { throw scanner.error("a symbol") }
       try scanner.expect(":")
-      symbols[name] = Symbol(name, try interval())
+      let (range, opt) = try interval()
+      symbols[name] = Symbol(name, range, opt: opt)
     }
   }
 
-  private mutating func interval() throws(GraphError) -> Interval {
+  /// A range, and what is tuned for where that is said.
+  private mutating func interval() throws(GraphError) -> (range: Interval, opt: Int?) {
     let text = scanner.element()
-    let range = text.firstRange(of: "...")
-    guard let range else { throw scanner.failure("'\(text)' is no range", hint: "Write 1...8, 0... or ...8.") }
-    let (low, high) = (text[..<range.lowerBound], text[range.upperBound...])
+    let hint = "Write 1...8, 0..., ...8 or 1...8@4."
+    guard let range = text.firstRange(of: "...") else { throw scanner.failure("'\(text)' is no range", hint: hint) }
+    let low = text[..<range.lowerBound]
+    let rest = text[range.upperBound...]
+    let high = rest.prefix { $0 != "@" }
+    let tuned = rest.dropFirst(high.count + 1)
     let lower = low.isEmpty ? Int.min : Int(low)
     let upper = high.isEmpty ? Int.max : Int(high)
-    guard let lower, let upper, lower <= upper else {
-      throw scanner.failure("'\(text)' is no range", hint: "Write 1...8, 0... or ...8.")
+    guard let lower, let upper, lower <= upper, high.count == rest.count || Int(tuned) != nil else {
+      throw scanner.failure("'\(text)' is no range", hint: hint)
     }
-    return Interval(lower, upper)
+    return (Interval(lower, upper), Int(tuned))
   }
 
   private mutating func skipParenthesized() throws(GraphError) {

@@ -56,7 +56,7 @@ struct GraphPrinter {
   private func declaration(_ symbol: Symbol) -> String {
     let lower = symbol.range.lower == .min ? "" : "\(symbol.range.lower)"
     let upper = symbol.range.upper == .max ? "" : "\(symbol.range.upper)"
-    return "\(symbol.name): \(lower)...\(upper)"
+    return "\(symbol.name): \(lower)...\(upper)\(symbol.opt.map { "@\($0)" } ?? "")"
   }
 
   // MARK: Constants

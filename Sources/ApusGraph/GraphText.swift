@@ -3,14 +3,14 @@ package import ApusCore
 /// The text form of a graph: everything that the graph holds, and nothing else.
 ///
 /// ```
-/// graph(%x: f32[N, 3, 8, 8]) -> (%y as "out") symbols(N: 1...8) {
+/// graph(%x: f32[N, 3, 8, 8]) -> (%y as "out") symbols(N: 1...8@4) {
 ///   %w = constant f32[2] {0.5, -1.0}
 ///   %t = constant f32[4, 3, 3, 3] external("c0")
 ///   %y = conv(%x, %t) {strides: [1, 1], layout: "nchw"} : f32[N, 4, 6, 6] @"layer1/conv"
 /// }
 /// ```
 /// Values without a name are numbered; equal names are told apart by `#2`, `#3`. Types of results may be left out when
-/// writing by hand and are checked where present. `//` starts a comment. `random(seed)` in place of a constant's elements
+/// writing by hand and are checked where present. `@` stands before what a symbol is tuned for. `//` starts a comment. `random(seed)` in place of a constant's elements
 /// makes some up.
 package struct GraphText: Sendable {
   package let text: String

@@ -19,13 +19,30 @@ package enum RandomTensor {
     }
   }
 
+  /// Elements that are drawn; odd, so that rows differ.
+  private static let period = (1 << 20) - 1
+
   /// Elements drawn evenly from a range: −2 … 2 for floats, −9 … 9 for integers (0 … 9 for unsigned ones) where none is
-  /// given. Strings are a few letters.
+  /// given. Strings are a few letters. After the first million elements they repeat.
   package static func make(
     _ dtype: DType, _ shape: [Int], seed: UInt64, range: ClosedRange<Double>? = nil
   ) -> HostTensor {
     var generator = Generator(seed: seed)
     let count = shape.reduce(1, saturatingMultiply)
+    if count > period, dtype != .string {
+      let start = make(dtype, [period], seed: seed, range: range)
+      return HostTensor(dtype, shape) { bytes in
+        start.withUnsafeBytes { source in
+          var offset = 0
+          while offset < bytes.count {
+            let part = min(source.count, bytes.count - offset)
+            UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<offset + part])
+              .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[..<part]))
+            offset += part
+          }
+        }
+      }
+    }
     switch dtype {
     case .string:
       let letters = Array("abcXY z")

@@ -15,6 +15,15 @@ extension Plan {
   }
 }
 
+extension Plan {
+  /// The slots that steps and outputs touch, each as the one whose memory it lies in. The plan must be valid.
+  package func touchedSlots() -> Set<Int> {
+    var uses = SlotUses(plan: self)
+    uses.visit(steps)
+    return Set(uses.ranges.keys).union(outputs.map { root(of: $0.slot) })
+  }
+}
+
 private struct SlotUses {
   let plan: Plan
   var ranges: [Int: (first: Int, last: Int)] = [:]

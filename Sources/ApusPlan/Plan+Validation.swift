@@ -294,6 +294,9 @@ private struct PlanValidator {
       let place = "\(prefix) \(index) '\(step.name)'"
       check(step.work, place)
       check(step.traffic, place)
+      if let alternatives = step.alternatives, !alternatives.fits(stepsLeft: steps.count - index) {
+        report(place, "the alternatives to it and those after it are none")
+      }
       check(step.action, place, depth: depth)
     }
   }
@@ -424,6 +427,11 @@ private struct PlanValidator {
     if let name = loop.countSymbol { symbol(name, place) }
     check(loop.body, place, depth: depth + 1)
   }
+}
+
+extension Alternatives {
+  /// Whether there are as many steps, and what they are is among the ways.
+  fileprivate func fits(stepsLeft: Int) -> Bool { (1...stepsLeft).contains(stepCount) && tactics.contains(chosen) }
 }
 
 extension ValueType {

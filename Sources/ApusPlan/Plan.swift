@@ -129,10 +129,14 @@ public struct Step: Sendable {
   /// Arithmetic operations, and bytes read and written, of one run.
   public var work: Dim
   public var traffic: Dim
+  /// Other ways to compute what this step and the next ones compute, where the compiler knew several.
+  public var alternatives: Alternatives?
 
   public init(
-    _ action: Action, name: String, sources: [String] = [], tactic: String, work: Dim = 0, traffic: Dim = 0
+    _ action: Action, name: String, sources: [String] = [], tactic: String, work: Dim = 0, traffic: Dim = 0,
+    alternatives: Alternatives? = nil
   ) {
+    self.alternatives = alternatives
     self.action = action
     self.name = name
     self.sources = sources

@@ -269,14 +269,25 @@ struct PlanDecoder {
 
   private mutating func steps(depth: Int) throws(EngineFileError) -> [Step] {
     if depth > Self.depthLimit { throw reader.malformed("steps are nested too deep") }
-    return try list(21) { decoder throws(EngineFileError) in try decoder.step(depth: depth) }
+    return try list(22) { decoder throws(EngineFileError) in try decoder.step(depth: depth) }
   }
 
   private mutating func step(depth: Int) throws(EngineFileError) -> Step {
     let action = try action(depth: depth)
     return Step(
       action, name: try reader.text(), sources: try reader.texts(), tactic: try reader.text(), work: try dim(),
-      traffic: try dim())
+      traffic: try dim(), alternatives: try flag() ? try alternatives() : nil)
+  }
+
+  private mutating func alternatives() throws(EngineFileError) -> Alternatives {
+    let region = try reader.text()
+    let constants = try list(5) { decoder throws(EngineFileError) -> TensorType in
+      guard let type = try decoder.type().tensor else { throw decoder.reader.malformed("a constant is no tensor") }
+      return type
+    }
+    return Alternatives(
+      region: region, constants: constants, tactics: try reader.texts(), chosen: try reader.text(),
+      stepCount: try slotIndex())
   }
 
   private mutating func action(depth: Int) throws(EngineFileError) -> Step.Action {

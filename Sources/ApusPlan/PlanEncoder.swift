@@ -209,6 +209,13 @@ struct PlanEncoder {
     body.append(step.tactic)
     write(step.work)
     write(step.traffic)
+    body.append(UInt8(step.alternatives == nil ? 0 : 1))
+    guard let alternatives = step.alternatives else { return }
+    body.append(alternatives.region)
+    list(alternatives.constants) { $0.write(.tensor($1)) }
+    body.append(alternatives.tactics)
+    body.append(alternatives.chosen)
+    body.append(count: alternatives.stepCount)
   }
 
   private mutating func write(_ action: Step.Action) {

@@ -43,7 +43,7 @@ public final class Engine: Sendable {
   ///   operation cannot be made, or the device's problems.
   public init(plans: [Plan], device: any Device, hostOperations: (any HostOperations)? = nil) throws(EngineFileError) {
     try Plan.validate(plans)
-    let plans = try Self.fitting(plans, device)
+    let plans = try Self.plans(of: plans, fitting: device)
     let plan = plans[0]
     self.plans = plans
     profiles = plans.map(\.profile)
@@ -64,8 +64,10 @@ public final class Engine: Sendable {
     }
   }
 
-  /// The plans of the target that suits the device best.
-  private static func fitting(_ plans: [Plan], _ device: any Device) throws(EngineFileError) -> [Plan] {
+  /// The plans of the target that suits a device best.
+  ///
+  /// - Throws: ``EngineFileError`` with all targets and what the device is, where none fits.
+  package static func plans(of plans: [Plan], fitting device: any Device) throws(EngineFileError) -> [Plan] {
     var best: (suitability: Int, plans: [Plan])?
     var refusals: [EngineFileError] = []
     for plans in plans.byTarget {

@@ -42,6 +42,9 @@ extension ExecutionContext {
     state.stream.prefetch(buffer.base, byteCount: buffer.byteCount, toHost: toHost)
   }
 
+  /// Queues work of the caller's own behind the runs so far.
+  package func queue(_ work: (any DeviceStream) -> Void) { work(state.stream) }
+
   /// Notes the time at which the device gets to what is queued next.
   public func mark() throws(RunError) -> any DeviceMark {
     do { return try state.stream.mark() } catch { throw RunError(device: error) }

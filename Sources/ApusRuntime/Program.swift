@@ -27,6 +27,8 @@ struct Program: Sendable {
   private(set) var segmentAt: [Int] = []
   /// For each input the rules of its axes, then those of its elements that decide sizes.
   private(set) var inputAxes: [[AxisRule]] = []
+  /// By input, whether a step reads more of it than its sizes.
+  private(set) var readsInput: [Bool] = []
   private(set) var outputs: [OutputRecord] = []
   /// Slots in an order in which a view comes after what it looks at.
   private(set) var viewOrder: [Int] = []
@@ -44,6 +46,8 @@ struct Program: Sendable {
     for input in plan.inputs {
       inputAxes.append(((input.type.tensor?.shape ?? []) + (input.values ?? [])).map { axisRule($0) })
     }
+    let touched = plan.touchedSlots()
+    readsInput = plan.inputs.map { touched.contains(plan.root(of: $0.slot)) }
     for (index, output) in plan.outputs.enumerated() {
       outputs.append(
         OutputRecord(

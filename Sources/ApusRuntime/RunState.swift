@@ -200,7 +200,7 @@ extension RunState {
 
   /// Queues copies of the inputs that are in the host's memory.
   func uploadInputs() {
-    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isOnDevice {
+    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isOnDevice && program.readsInput[index] {
       let byteCount = bound.byteCounts[program.plan.inputs[index].slot]
       guard byteCount > 0, let source = bindings.inputs[index].address, let mirror = bindings.inputMirrors[index]
       else { continue }

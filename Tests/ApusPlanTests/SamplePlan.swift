@@ -65,7 +65,11 @@ enum SamplePlan {
     loop.countSymbol = "count"
     let copy = Step(.copy(from: 7, to: 1), name: "copy", tactic: "copy")
     return [
-      Step(.launch(launch), name: "matmul", sources: ["a/b", "c"], tactic: "gemm", work: n * 32, traffic: n * 16 + 64),
+      Step(
+        .launch(launch), name: "matmul", sources: ["a/b", "c"], tactic: "gemm", work: n * 32, traffic: n * 16 + 64,
+        alternatives: Alternatives(
+          region: "graph() -> () {}", constants: [TensorType(.f16, sizes: [3, 5])], tactics: ["gemm", "other"],
+          chosen: "gemm", stepCount: 2)),
       Step(.bind(slot: 9, symbols: ["found"]), name: "sizes", tactic: "bind"),
       Step(.define([Definition(symbol: "found", size: n * 2)]), name: "sizes", tactic: "bind"),
       Step(.host(host), name: "nonzero", tactic: "host"),

@@ -76,4 +76,11 @@ import Testing
     #expect(error?.problems.map(\.code) == ["APUS-B-0041"])
     #expect(error?.description.contains("--target x86-64-v2,x86-64-v3") == true)
   }
+
+  @Test func bytesAreAFunctionOfModelAndTargets() throws {
+    let files = try (0..<2).map { _ in try EngineFile.encode(try Self.plans(Self.targets)) }
+    // Bytes in a message would be thousands of lines.
+    let areEqual = files[0] == files[1]
+    #expect(areEqual)
+  }
 }

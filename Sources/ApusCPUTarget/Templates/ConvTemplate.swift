@@ -71,6 +71,15 @@ struct ConvTemplate: KernelTemplate {
     return nil
   }
 
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let weights = region.graph[region.node.inputs[1]].constant,
+      let groups = try? region.node.op.attributes.int("groups"), groups > 0
+    else { return [] }
+    return Grain.tactics(tactic(GemmBlock(cpu: cpu, columns: weights.shape[0] / groups)))
+  }
+
+  private func tactic(_ block: GemmBlock) -> String { "conv \(block.rows)x\(block.columns)" }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let (graph, node) = (region.graph, region.node)
     guard let weights = graph[node.inputs[1]].constant, let groups = try? node.op.attributes.int("groups"),
@@ -106,8 +115,8 @@ struct ConvTemplate: KernelTemplate {
     call.emit(
       region,
       blocks: block.blocks(
-        batches: Dim(groups), rows: form.pixels, columns: Dim(outPerGroup), depth: Dim(depth)),
-      scratchBytes: Dim(scratch), tactic: "conv \(block.rows)x\(block.columns)", into: &builder)
+        batches: Dim(groups), rows: form.pixels, columns: Dim(outPerGroup), depth: Dim(depth), Grain(of: region)),
+      scratchBytes: Dim(scratch), tactic: Grain(of: region).name(tactic(block)), into: &builder)
   }
 }
 

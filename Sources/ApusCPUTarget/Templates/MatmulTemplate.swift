@@ -35,13 +35,27 @@ struct MatmulTemplate: KernelTemplate {
     return panels.layout
   }
 
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let form = form(region) else { return [] }
+    return Grain.tactics(tactic(form, GemmBlock(cpu: cpu, columns: form.columns.constantValue)))
+  }
+
+  private func form(_ region: AnchorRegion) -> MatmulForm? {
+    let inputs = region.node.inputs
+    return MatmulForm(region.graph.tensorType(inputs[0]), region.graph.tensorType(inputs[1]))
+  }
+
+  /// One row whatever the shapes are: a product of a vector, by the same panels.
+  private func isVector(_ form: MatmulForm) -> Bool { form.rows == 1 && form.batches == 1 }
+
+  private func tactic(_ form: MatmulForm, _ block: GemmBlock) -> String {
+    isVector(form) ? "gemv \(block.columns)" : block.tactic
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let graph = region.graph
     let inputs = region.node.inputs
-    guard
-      let form = MatmulForm(
-        graph.tensorType(inputs[0]), graph.tensorType(inputs[1]))
-    else { return }
+    guard let form = form(region) else { return }
     let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
     let packed: Int
     let source = region.source(of: inputs[1])
@@ -52,8 +66,8 @@ struct MatmulTemplate: KernelTemplate {
     } else {
       packed = pack(form, block, builder.slot(inputs[1]), region, &builder)
     }
-    // One row whatever the shapes are: a product of a vector, by the same panels.
-    let isVector = form.rows == 1 && form.batches == 1
+    let isVector = isVector(form)
+    let grain = Grain(of: region)
     let panel = form.columns.ceilDivided(by: Dim(block.columns)) * Dim(block.columns) * form.depth
     let call = TemplateCall(
       texts: [KernelText.gemm], macros: [block.macro], buffers: [builder.slot(inputs[0]), packed],
@@ -69,8 +83,8 @@ struct MatmulTemplate: KernelTemplate {
       batches: form.batches, rows: form.rows, columns: form.columns)
     call.emit(
       region,
-      blocks: block.blocks(batches: form.batches, rows: form.rows, columns: form.columns, depth: form.depth),
-      scratchBytes: 0, tactic: isVector ? "gemv \(block.columns)" : block.tactic, into: &builder)
+      blocks: block.blocks(batches: form.batches, rows: form.rows, columns: form.columns, depth: form.depth, grain),
+      scratchBytes: 0, tactic: grain.name(tactic(form, block)), into: &builder)
   }
 
   /// Packs a right side that is computed at run time.

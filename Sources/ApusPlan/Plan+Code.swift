@@ -1,0 +1,56 @@
+extension Plan {
+  /// The steps in order of listing, each followed by those it holds.
+  package var allSteps: [Step] {
+    func all(_ steps: [Step]) -> [Step] { steps.flatMap { [$0] + $0.action.nested.flatMap(all) } }
+    return all(steps)
+  }
+
+  /// Calls `change` with every launch, those of bodies and pieces included.
+  package mutating func updateLaunches(_ change: (inout Launch) -> Void) { Self.update(&steps, change) }
+
+  private static func update(_ steps: inout [Step], _ change: (inout Launch) -> Void) {
+    for index in steps.indices {
+      switch steps[index].action {
+      case .launch(var launch):
+        change(&launch)
+        steps[index].action = .launch(launch)
+      case .branch(let condition, var then, var otherwise):
+        update(&then, change)
+        update(&otherwise, change)
+        steps[index].action = .branch(condition: condition, then: then, else: otherwise)
+      case .loop(var loop):
+        update(&loop.body, change)
+        steps[index].action = .loop(loop)
+      case .piece(var piece):
+        piece.plan.updateLaunches(change)
+        steps[index].action = .piece(piece)
+      case .copy, .host, .bind, .define: break
+      }
+    }
+  }
+}
+
+extension [Plan] {
+  /// Forgets the functions and images that no launch of the plans, which are of one target, uses.
+  package mutating func removeUnusedCode() {
+    guard let first else { return }
+    var used: Set<Int> = []
+    for plan in self {
+      for step in plan.allSteps { if case .launch(let launch) = step.action { used.insert(launch.function) } }
+    }
+    let kept = used.sorted().filter(first.functions.indices.contains)
+    let usedImages = Set(kept.map { first.functions[$0].image }).sorted().filter(first.images.indices.contains)
+    let functionAt = Dictionary(uniqueKeysWithValues: kept.enumerated().map { ($1, $0) })
+    let imageAt = Dictionary(uniqueKeysWithValues: usedImages.enumerated().map { ($1, $0) })
+    let functions = kept.map { index in
+      var function = first.functions[index]
+      function.image = imageAt[function.image] ?? function.image
+      return function
+    }
+    let images = usedImages.map { first.images[$0] }
+    for index in indices {
+      self[index].updateLaunches { $0.function = functionAt[$0.function] ?? $0.function }
+      self[index].share(functions: functions, images: images, constants: self[index].constants)
+    }
+  }
+}

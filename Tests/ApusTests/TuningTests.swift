@@ -1,0 +1,103 @@
+import Apus
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusImport
+import ApusOps
+import ApusPlan
+import ApusTesting
+import Foundation
+import TestSupport
+import Testing
+
+/// Tuning on the processor: measured, kept, taken over.
+@Suite struct TuningTests {
+  private static let decode = Profile("decode", ["n": .fixed(1)])
+  private static let prefill = Profile("prefill", ["n": .range(min: 1, opt: 64, max: 128)])
+
+  private static func plans() throws -> [Plan] {
+    let (depth, columns) = (256, 512)
+    let proto = ONNXModel.model(
+      [
+        ONNXModel.node("MatMul", ["x", "w"], ["h"], name: "mlp/product"),
+        ONNXModel.node("Relu", ["h"], ["y"], name: "mlp/act"),
+      ],
+      inputs: [ONNXModel.value("x", ONNXModel.float, ["n", depth])],
+      outputs: [ONNXModel.value("y", ONNXModel.float, ["n", columns])],
+      constants: [
+        ONNXModel.constant("w", [depth, columns], floats: (0..<depth * columns).map { Float($0 % 97) / 97 - 0.5 })
+      ])
+    let model = try proto.bytes.withUnsafeBytes {
+      try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
+    }
+    return try build(model, targets: ["x86-64-v3"], options: BuildOptions(profiles: [decode, prefill])).plans
+  }
+
+  private final class Folder {
+    let url = FileManager.default.temporaryDirectory.appendingPathComponent("apus-tuning-\(UUID().uuidString)")
+    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+    deinit { try? FileManager.default.removeItem(at: url) }
+    func cache() throws -> TimingCacheFile { try TimingCacheFile(path: url.appendingPathComponent("timings").path) }
+  }
+
+  private static func result(_ plans: [Plan], _ device: (any Device)? = nil) throws -> [Double] {
+    let engine = try device.map { try Engine(plans: plans, device: $0) } ?? Engine(plans: plans, threads: 2)
+    let x = RandomTensor.make(.f32, [70, 256], seed: 5)
+    return try engine.makeContext().run(inputs: ["x": x], profile: "prefill")["y"]?.tensor?.doubles ?? []
+  }
+
+  /// What was measured is known the next time, also on a device whose memory is elsewhere.
+  @Test(arguments: [false, true]) func figuresAreKept(isElsewhere: Bool) throws {
+    let folder = try Folder()
+    let plans = try Self.plans()
+    let device = try Backend.cpu.makeDevice(2)
+    let own: any Device = isElsewhere ? RemoteDevice(device) : device
+    var cache = try folder.cache()
+    let (tuned, report) = try tune(plans, for: .seconds(20), cache: &cache, device: own)
+    #expect(report.regionCount == 2 && report.judgedCount == 2 && report.measuredCount > 2 && report.knownCount == 0)
+    #expect(report.warnings.isEmpty, "\(report.warnings)")
+    #expect(try Self.result(tuned, own) == Self.result(plans))
+    var again = try folder.cache()
+    #expect(again.cache.text == cache.cache.text && again.cache.sorted.count == report.measuredCount)
+    let second = try tune(plans, for: .seconds(20), cache: &again, device: own).report
+    #expect(second.measuredCount == 0 && second.knownCount == report.measuredCount && second.judgedCount == 2)
+  }
+
+  @Test func noTimeMeasuresNothing() throws {
+    let folder = try Folder()
+    let plans = try Self.plans()
+    var cache = try folder.cache()
+    let (tuned, report) = try tune(plans, for: .zero, cache: &cache)
+    #expect(report.measuredCount == 0 && report.judgedCount == 0 && report.changes.isEmpty)
+    #expect(try EngineFile.encode(tuned) == EngineFile.encode(plans))
+  }
+
+  /// A cache that another machine filled decides without a device, for each profile by itself.
+  @Test func aCacheDecidesWithoutADevice() throws {
+    let folder = try Folder()
+    let plans = try Self.plans()
+    var cache = try folder.cache()
+    _ = try tune(plans, for: .seconds(20), cache: &cache)
+    var other = TimingCacheFile.empty(folder.url.appendingPathComponent("other").path)
+    try other.add(
+      cache.cache.sorted.map { entry in
+        var copy = entry
+        copy.seconds = entry.tactic.hasSuffix(" coarser") ? 1e-6 : 2e-6
+        copy.place.device = "another"
+        return copy
+      })
+    let (tuned, report) = try tune(plans, for: nil, cache: &other)
+    #expect(report.measuredCount == 0 && report.device == nil)
+    let change = try #require(report.changes.first { $0.profile == "prefill" })
+    #expect(change.after.hasSuffix(" coarser") && change.sources == ["mlp/product", "mlp/act"] && change.count == 1)
+    let step = try #require(tuned[1].steps.first { $0.alternatives != nil })
+    #expect(step.tactic == change.after && step.sources == change.sources)
+    #expect(try Self.result(tuned) == Self.result(plans))
+    // The file holds what was chosen.
+    let path = folder.url.appendingPathComponent("tuned.apus")
+    try tuned.write(to: path)
+    let read = try EngineFile.read(path.path)
+    #expect(read[1].steps.compactMap(\.alternatives) == tuned[1].steps.compactMap(\.alternatives))
+    #expect(try Self.result(read) == Self.result(plans))
+  }
+}
