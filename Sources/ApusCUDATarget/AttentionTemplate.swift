@@ -222,7 +222,8 @@ enum AttentionTactic: Hashable {
   /// The tactic that the problem's sizes suggest: the first that fits the memory of a block.
   static func choose(_ problem: AttentionProblem, _ architecture: CUDAArchitecture) -> AttentionTactic {
     var candidates: [AttentionTactic] = []
-    if problem.isAligned { candidates = matrixUnits(problem, architecture) }
+    // Products of fewer keys than a tensor core takes are as quick without, and exact to f32.
+    if problem.isAligned, problem.sizes.keys.estimate >= 16 { candidates = matrixUnits(problem, architecture) }
     let rows = problem.rows.estimate
     let simt: AttentionTactic = .simt(rows: rows <= 8 ? 1 : rows * problem.items >= 132 * 64 ? 8 : 2)
     return (candidates + [simt]).first { $0.sharedByteCount(problem) <= architecture.sharedByteCount } ?? .simt(rows: 1)

@@ -43,7 +43,7 @@ package struct CUDACodeTarget: Target {
   private static func loops(_ kernel: Kernel, threads: Int) -> KernelCode {
     let emitted = CUDALoopEmitter(kernel, threads: threads).function()
     return KernelCode(
-      source: CUDAText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
+      source: CUDAText.prelude(for: kernel) + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
       threads: emitted.threads)
   }
 
@@ -63,8 +63,16 @@ package struct CUDACodeTarget: Target {
 /// The CUDA texts that kernels are made of.
 package enum CUDAText {
   /// What every kernel starts with.
-  package static let prelude =
+  private static let prelude =
     text(PackageResources.prelude_cuh) + ptx + text(PackageResources.math_cuh) + ScalarText.scalar
+
+  /// What a kernel starts with; functions take their short forms where all it stores are floats of 16 bits.
+  static func prelude(for kernel: Kernel?) -> String {
+    let isBrief = kernel?.stores.allSatisfy { store in
+      kernel?.arena.buffers[store.buffer] == .f16 || kernel?.arena.buffers[store.buffer] == .bf16
+    }
+    return (isBrief ?? false ? "#define APUS_BRIEF 1\n" : "") + prelude
+  }
 
   /// The part of the prelude that is instructions of GPUs.
   package static let ptx = text(PackageResources.ptx_cuh)

@@ -44,9 +44,18 @@ final class Strips {
   /// A buffer whose elements are in an array by their place in the strip, and no memory.
   private let tile: (buffer: Int, array: String)?
 
-  init(_ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String)? = nil) {
+  /// Where loads of strips are printed, apart from what computes with them: members of a `held`, and statements that
+  /// fill them.
+  private let fetches: Scope?
+  private(set) var members = ""
+
+  init(
+    _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String)? = nil,
+    fetches: Scope? = nil
+  ) {
     self.scalars = scalars
     self.tile = tile
+    self.fetches = fetches
     self.enough = enough
     self.index = index
     scalars.printLoad = { [unowned self] buffer, index, scope in load(buffer, index, scope) }
@@ -120,15 +129,23 @@ final class Strips {
     guard isWhole(index, strip.variable, strip.width) else { return nil }
     let dtype = scalars.arena.buffers[buffer]
     let access = Access(buffer: buffer, index: index)
-    let name: String
+    var name: String
     if let known = strip.loaded[access] {
       name = known
     } else {
       name = scalars.makeName()
       strip.loaded[access] = name
       let type = "const apus_vec<\(CDialect.storage(dtype)), \(strip.width)>"
-      let address = "\(scalars.bufferText(buffer)) + \(scalars.text(index, strip.around))"
-      strip.around.text += "    \(type) \(name) = *(\(type) *)(\(address));\n"
+      if let fetches, ExprArena.locals(of: index).allSatisfy({ ExprArena.dynamicExpr($0) == nil }) {
+        members += "  apus_vec<\(CDialect.storage(dtype)), \(strip.width)> \(name);\n"
+        fetches.text +=
+          "    held.\(name) = *(\(type) *)(\(scalars.bufferText(buffer)) + \(scalars.text(index, fetches)));\n"
+        name = "held.\(name)"
+        strip.loaded[access] = name
+      } else {
+        let address = "\(scalars.bufferText(buffer)) + \(scalars.text(index, strip.around))"
+        strip.around.text += "    \(type) \(name) = *(\(type) *)(\(address));\n"
+      }
     }
     return CDialect.load("\(name).e", strip.element, dtype)
   }

@@ -37,7 +37,7 @@ struct TemplateCall {
     let epilogue = EpilogueText(kernel, parameters: parameters, firstBuffer: buffers.count, width: width)
     let nodes = region.nodes.map { region.graph[$0] }
     let all = buffers + values.map { builder.slot($0) }
-    let code = code(epilogue.text, parameters: epilogue.parameters, bufferCount: all.count)
+    let code = code(epilogue.text, of: kernel, parameters: epilogue.parameters, bufferCount: all.count)
     builder.launch(
       code, buffers: all, name: nodes.map(\.op.name).joined(separator: "+"),
       sources: nodes.map(\.name).filter { !$0.isEmpty }, tactic: tactic,
@@ -46,13 +46,16 @@ struct TemplateCall {
 
   /// A launch that leaves its results in memory of its own for one that comes after it.
   func emitPart(name: String, tactic: String, work: Dim, into builder: inout StepBuilder) {
-    let code = code("", parameters: parameters, bufferCount: buffers.count)
+    let code = code("", of: nil, parameters: parameters, bufferCount: buffers.count)
     builder.launch(code, buffers: buffers, name: name, sources: [], tactic: tactic, work: work)
   }
 
-  private func code(_ epilogue: String, parameters: [Dim], bufferCount: Int) -> KernelCode {
-    var source = CUDAText.prelude
-    source += "#define EPILOGUE KERNEL_NAME_epilogue\n#define EPILOGUE_W \(width)\n"
+  private func code(_ epilogue: String, of kernel: Kernel?, parameters: [Dim], bufferCount: Int) -> KernelCode {
+    var source = CUDAText.prelude(for: kernel)
+    for name in ["", "_HELD", "_FETCH", "_FINISH"] {
+      source += "#define EPILOGUE\(name) KERNEL_NAME_epilogue\(name.lowercased())\n"
+    }
+    source += "#define EPILOGUE_W \(width)\n"
     source += macros.map { "#define \($0.name) \($0.value)\n" }.joined()
     source += epilogue + texts.joined()
     let maps = maps.isEmpty ? "" : ",\n    const __grid_constant__ apus_maps<\(self.maps.count)> T"
@@ -72,6 +75,9 @@ struct TemplateCall {
 }
 
 /// The function that takes neighbouring columns of one row of a template's result, computes what is to be stored, and stores it.
+///
+/// It is printed in two parts, so that a template can ask early for what the epilogue reads: `EPILOGUE_FETCH` fills an
+/// `EPILOGUE_HELD`, `EPILOGUE_FINISH` takes it.
 struct EpilogueText {
   private(set) var text: String
   private(set) var parameters: [Dim]
@@ -85,8 +91,9 @@ struct EpilogueText {
     let tile = kernel.arena.buffers.count - 1
     let scalars = ScalarEmitter(kernel, parameters: parameters, bufferText: { "b\($0 + firstBuffer)" })
     scalars.hasNarrowIndices = isNarrow
-    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"))
     let names = kernel.variables
+    let fetches = ScalarEmitter.Scope(parent: nil, adding: names.map(\.name))
+    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"), fetches: fetches)
     let root = ScalarEmitter.Scope(parent: nil, adding: [])
     let batch = ScalarEmitter.Scope(parent: root, adding: [names[0].name])
     let row = ScalarEmitter.Scope(parent: batch, adding: [names[1].name])
@@ -106,12 +113,26 @@ struct EpilogueText {
       declarations += "  \(type) *const b\(buffer + firstBuffer) = (\(type) *)c.buffers[\(buffer + firstBuffer)];\n"
     }
     let accumulator = CDialect.scalar(kernel.arena.buffers[tile])
+    declarations += scalars.parameterText("c.params", type: index)
+    let places = zip(names, ["batch", "row", "col"]).map { name, source in
+      "    const \(index) \(scalars.name(name)) = (\(index))\(source);\n"
+    }
     text = """
+      struct EPILOGUE_HELD {
+      \(strips.members)};
+      APUS_INLINE void EPILOGUE_FETCH(const apus_ctx &c, i64 batch, i64 row, i64 col, EPILOGUE_HELD &held) {
+      \(strips.members.isEmpty ? "" : declarations + places.joined() + fetches.text)}
       template <int W>
-      APUS_INLINE void KERNEL_NAME_epilogue(
-          const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W]) {
+      APUS_INLINE void EPILOGUE_FINISH(
+          const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W], const EPILOGUE_HELD &held) {
         static_assert(W == \(width), "columns");
-      \(declarations)\(scalars.parameterText("c.params", type: index))\(body)}
+      \(declarations)\(body)}
+      template <int W>
+      APUS_INLINE void EPILOGUE(const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W]) {
+        EPILOGUE_HELD held;
+        EPILOGUE_FETCH(c, batch, row, col, held);
+        EPILOGUE_FINISH<W>(c, batch, row, col, acc, held);
+      }
 
       """
   }

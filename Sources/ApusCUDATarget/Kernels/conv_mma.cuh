@@ -116,8 +116,8 @@ APUS_INLINE void apus_conv_mma(const apus_conv_args &a, const apus_ctx &c, i64 b
       __syncwarp();
       int i = part / CHUNKS, q = part % CHUNKS;
       i64 cols = APUS_MIN(left - q * GEMM_SLAB, (i64)APUS_MIN(MMA_NI * 8 - q * GEMM_SLAB, GEMM_SLAB));
-      apus_gemm_slab_emit(g, c, slab, 0, t.t.split, t.m0 + row0 + i * 16, t.n0 + col0 + q * GEMM_SLAB,
-                          (u32)APUS_MAX(cols, 0));
+      apus_gemm_slab_emit(g, c, slab, apus_gemm_part(g, 0, t.t.split, t.m0 + row0 + i * 16,
+                                                     t.n0 + col0 + q * GEMM_SLAB, (u32)APUS_MAX(cols, 0)));
       __syncwarp();
     }
     __syncthreads();

@@ -153,8 +153,8 @@ APUS_INLINE void apus_conv_stem(const apus_conv_args &a, const apus_ctx &c, i64 
       APUS_UNROLL for (int q = 0; q < CHUNKS; q++) {
         apus_gemm_slab_write(slab, &acc[i][q * BLOCKS][0], NI - q * BLOCKS);
         __syncwarp();
-        apus_gemm_slab_emit(g, c, slab, 0, 0, row0, n0 + q * GEMM_SLAB,
-                            (u32)APUS_MIN(STEM_COUT - q * GEMM_SLAB, GEMM_SLAB));
+        apus_gemm_slab_emit(g, c, slab, apus_gemm_part(g, 0, 0, row0, n0 + q * GEMM_SLAB,
+                                                       (u32)APUS_MIN(STEM_COUT - q * GEMM_SLAB, GEMM_SLAB)));
         __syncwarp();
       }
     }

@@ -38,15 +38,27 @@ APUS_INLINE apus_gemm_tile apus_gemm_place(u32 index, u32 tiles_m, u32 tiles_n, 
   return t;
 }
 
+#if GEMM_PARTIAL
+struct EPILOGUE_HELD {};
+APUS_INLINE void EPILOGUE_FETCH(const apus_ctx &, i64, i64, i64, EPILOGUE_HELD &) {}
+#endif
+// With what EPILOGUE_FETCH read for the same place.
 template <int W>
 APUS_INLINE void apus_gemm_out(const apus_gemm_args &g, const apus_ctx &c, i64 batch, i64 split, i64 row, i64 col,
-                               const GEMM_ACC (&acc)[W]) {
+                               const GEMM_ACC (&acc)[W], const EPILOGUE_HELD &held) {
 #if GEMM_PARTIAL
   apus_store_words(g.partial + ((split * g.batch + batch) * g.m + row) * g.n + col,
                    (const u32(&)[W * sizeof(GEMM_ACC) / 4])acc);
 #else
-  EPILOGUE<W>(c, batch, row, col, acc);
+  EPILOGUE_FINISH<W>(c, batch, row, col, acc, held);
 #endif
+}
+template <int W>
+APUS_INLINE void apus_gemm_out(const apus_gemm_args &g, const apus_ctx &c, i64 batch, i64 split, i64 row, i64 col,
+                               const GEMM_ACC (&acc)[W]) {
+  EPILOGUE_HELD held;
+  EPILOGUE_FETCH(c, batch, row, col, held);
+  apus_gemm_out<W>(g, c, batch, split, row, col, acc, held);
 }
 
 // Tensor cores leave a warp's accumulators as [column block of 8][half of 16 rows][2] in each lane. They pass through a
@@ -72,22 +84,60 @@ APUS_INLINE void apus_gemm_slab_write(u8 *slab, const float *acc, int blocks) {
     }
 }
 
-// The slab's first `cols` columns, to rows from `row0` and columns from `col0`.
-APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab, i64 batch, i64 split,
-                                     i64 row0, i64 col0, u32 cols) {
-  const int W = EPILOGUE_W, PER = GEMM_SLAB / W;
-  i64 left = g.n - col0;
-  cols = left < cols ? (u32)APUS_MAX(left, 0) : cols;
-  u32 rows = g.m - row0 < 16 ? (u32)APUS_MAX(g.m - row0, 0) : 16u;
-  _Pragma("unroll 4") for (u32 i = 0; i < 16 * PER / 32; i++) {
-    u32 unit = apus_lane() + 32 * i, r = unit / PER, q = unit % PER * W;
-    if (r >= rows || q >= cols) continue;
+// A slab's place in the result, cut at its edges.
+struct apus_gemm_part {
+  i64 batch, split, row0, col0;
+  u32 rows, cols;
+  APUS_INLINE apus_gemm_part(const apus_gemm_args &g, i64 batch, i64 split, i64 row0, i64 col0, u32 cols)
+      : batch(batch), split(split), row0(row0), col0(col0) {
+    i64 left = g.n - col0, down = g.m - row0;
+    this->cols = left < cols ? (u32)APUS_MAX(left, 0) : cols;
+    rows = down < 16 ? (u32)APUS_MAX(down, 0) : 16u;
+  }
+};
+
+// A lane has GEMM_STRIPS strips of EPILOGUE_W columns of a slab. What the epilogue reads is fetched for several at once,
+// since no load moves before a store by itself.
+#define GEMM_STRIPS (GEMM_SLAB / EPILOGUE_W / 2)
+#define GEMM_AHEAD APUS_MIN(GEMM_STRIPS, 4)
+struct apus_gemm_held { EPILOGUE_HELD strips[GEMM_AHEAD]; };
+struct apus_gemm_strip {
+  u32 row, col;
+  APUS_INLINE apus_gemm_strip(u32 index) {
+    u32 unit = apus_lane() + 32 * index;
+    row = unit / (GEMM_SLAB / EPILOGUE_W), col = unit % (GEMM_SLAB / EPILOGUE_W) * EPILOGUE_W;
+  }
+  APUS_INLINE bool is_in(const apus_gemm_part &p) const { return row < p.rows && col < p.cols; }
+};
+
+// For the strips from `first` on.
+APUS_INLINE void apus_gemm_slab_fetch(const apus_ctx &c, const apus_gemm_part &p, u32 first, apus_gemm_held &held) {
+  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++) {
+    apus_gemm_strip s(first + i);
+    if (s.is_in(p)) EPILOGUE_FETCH(c, p.batch, p.row0 + s.row, p.col0 + s.col, held.strips[i]);
+  }
+}
+APUS_INLINE void apus_gemm_slab_finish(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab,
+                                       const apus_gemm_part &p, u32 first, const apus_gemm_held &held) {
+  const int W = EPILOGUE_W, PART = APUS_MIN(W, 4);
+  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++) {
+    apus_gemm_strip s(first + i);
+    if (!s.is_in(p)) continue;
     GEMM_ACC v[W];
-    APUS_UNROLL for (int e = 0; e < W; e += APUS_MIN(W, 4)) {
-      auto part = *(const apus_vec<float, APUS_MIN(W, 4)> *)(slab + apus_gemm_slab_at(r, q + e));
-      APUS_UNROLL for (int i = 0; i < APUS_MIN(W, 4); i++) v[e + i] = part.e[i];
+    APUS_UNROLL for (int e = 0; e < W; e += PART) {
+      auto part = *(const apus_vec<float, PART> *)(slab + apus_gemm_slab_at(s.row, s.col + e));
+      APUS_UNROLL for (int j = 0; j < PART; j++) v[e + j] = part.e[j];
     }
-    apus_gemm_out<W>(g, c, batch, split, row0 + r, col0 + q, v);
+    apus_gemm_out<W>(g, c, p.batch, p.split, p.row0 + s.row, p.col0 + s.col, v, held.strips[i]);
+  }
+}
+// The strips from `first` on, to the last.
+APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab,
+                                     const apus_gemm_part &p, u32 first = 0) {
+  APUS_NOUNROLL for (; first < GEMM_STRIPS; first += GEMM_AHEAD) {
+    apus_gemm_held held;
+    apus_gemm_slab_fetch(c, p, first, held);
+    apus_gemm_slab_finish(g, c, slab, p, first, held);
   }
 }
 

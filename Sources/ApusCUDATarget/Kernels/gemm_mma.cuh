@@ -186,8 +186,8 @@ APUS_INLINE void apus_gemm_mma(const apus_gemm_args &g, const apus_ctx &c, i64 b
           if (part == i * CHUNKS + q) apus_gemm_slab_write(slab, &acc[i][q * BLOCKS][0], MMA_NI - q * BLOCKS);
       __syncwarp();
       int i = part / CHUNKS, q = part % CHUNKS;
-      apus_gemm_slab_emit(g, c, slab, t.batch, t.split, m0 + row0 + i * 16, n0 + col0 + q * GEMM_SLAB,
-                          (u32)APUS_MIN(MMA_NI * 8 - q * GEMM_SLAB, GEMM_SLAB));
+      apus_gemm_slab_emit(g, c, slab, apus_gemm_part(g, t.batch, t.split, m0 + row0 + i * 16, n0 + col0 + q * GEMM_SLAB,
+                                                     (u32)APUS_MIN(MMA_NI * 8 - q * GEMM_SLAB, GEMM_SLAB)));
       __syncwarp();
     }
     __syncthreads();

@@ -184,11 +184,14 @@ APUS_INLINE void apus_wg_consume(const apus_gemm_args &g, const apus_ctx &c, apu
       ring.next();
     }
     if (WG_PINGPONG) apus_group_arrive(1 + (group + 1) % WG_CONSUMERS, 256);
-    apus_wgmma_wait<0>();
-    if (w.count > 0) release(last);
-    APUS_UNROLL for (int i = 0; i < MT; i++)
-      APUS_UNROLL for (int j = 0; j < WG_N / 2; j++) asm volatile("" : "+f"(acc[i][j])::"memory");
+    auto finish_product = [&] {
+      apus_wgmma_wait<0>();
+      if (w.count > 0) release(last);
+      APUS_UNROLL for (int i = 0; i < MT; i++)
+        APUS_UNROLL for (int j = 0; j < WG_N / 2; j++) asm volatile("" : "+f"(acc[i][j])::"memory");
+    };
 #if WG_SPLIT > 1
+    finish_product();
     u32 sums = (u32)__cvta_generic_to_shared(out), come = ring.bars + 16 * WG_STAGES, gone = come + 8;
     if (turn > 0) apus_bar_wait(gone, (turn - 1) & 1);
     if (threadIdx.x == 0) apus_bar_expect(come, WG_BM * WG_N * 4);
@@ -204,17 +207,27 @@ APUS_INLINE void apus_wg_consume(const apus_gemm_args &g, const apus_ctx &c, apu
     }
 #else
     const int CHUNKS = APUS_CEIL(WG_N, GEMM_SLAB);
-    u8 *slab = out + warp * APUS_GEMM_SLAB;
-    APUS_NOUNROLL for (int part = 0; part < MT * CHUNKS; part++) {
-      APUS_UNROLL for (int x = 0; x < MT; x++)
-        APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
-          if (part == x * CHUNKS + q)
-            apus_gemm_slab_write(slab, &acc[x][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
-      __syncwarp();
+    auto place = [&](int part) {
       int x = part / CHUNKS, q = part % CHUNKS;
-      i64 row0 = (i64)w.t.m * WG_BM + own * WG_M + x * 64 + (warp & 3) * 16;
-      apus_gemm_slab_emit(g, c, slab, w.t.batch, w.t.split, row0, (i64)w.t.n * WG_N + q * GEMM_SLAB,
-                          (u32)APUS_MIN(WG_N - q * GEMM_SLAB, GEMM_SLAB));
+      return apus_gemm_part(g, w.t.batch, w.t.split, (i64)w.t.m * WG_BM + own * WG_M + x * 64 + (warp & 3) * 16,
+                            (i64)w.t.n * WG_N + q * GEMM_SLAB, (u32)APUS_MIN(WG_N - q * GEMM_SLAB, GEMM_SLAB));
+    };
+    u8 *slab = out + warp * APUS_GEMM_SLAB;
+    apus_gemm_held held;
+    apus_gemm_slab_fetch(c, place(0), 0, held);
+    finish_product();
+    APUS_NOUNROLL for (int part = 0; part < MT * CHUNKS; part++) {
+      APUS_UNROLL for (int m = 0; m < MT; m++)
+        APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
+          if (part == m * CHUNKS + q)
+            apus_gemm_slab_write(slab, &acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
+      __syncwarp();
+      // What the next slab needs is on its way while this one is stored.
+      apus_gemm_held next;
+      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, place(part + 1), 0, next);
+      apus_gemm_slab_finish(g, c, slab, place(part), 0, held);
+      apus_gemm_slab_emit(g, c, slab, place(part), GEMM_AHEAD);
+      held = next;
       __syncwarp();
     }
 #endif

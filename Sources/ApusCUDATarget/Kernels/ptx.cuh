@@ -36,6 +36,18 @@ APUS_INLINE u32 apus_f32x2_bf16x2(float low, float high) {
   return r;
 }
 
+// To 2 units in the last place, numbers too small for a normal float as zero.
+APUS_INLINE float apus_exp2_short(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+APUS_INLINE float apus_reciprocal_short(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 // Number of the thread in its warp.
 APUS_INLINE u32 apus_lane() {
   u32 r;
