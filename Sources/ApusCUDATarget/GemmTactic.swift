@@ -75,7 +75,7 @@ struct WarpgroupTile: Hashable {
 
   var blockRows: Int { m * (isPingPong ? 1 : consumers) }
   var clusterSize: Int { cluster * split }
-  var threads: Int { consumers * 128 + (consumers == 3 ? 128 : 32) }
+  var threads: Int { consumers * 128 + (consumers > 1 ? 128 : 32) }
   var sharedByteCount: Int {
     let out = split > 1 ? blockRows * (n + 8) * 4 : consumers * 4 * slab * 64
     return stages * (blockRows + n) * 128 + out + 256

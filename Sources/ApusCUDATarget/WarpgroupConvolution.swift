@@ -13,7 +13,7 @@ struct WarpgroupConvolution: Hashable {
   var residentBlocks = 1
 
   var blockRows: Int { m * (isPingPong ? 1 : consumers) }
-  var threads: Int { consumers * 128 + 32 }
+  var threads: Int { consumers * 128 + (consumers > 1 ? 128 : 32) }
   var sharedByteCount: Int {
     let out = split > 1 ? blockRows * (n + 8) * 4 : consumers * 4 * 4096
     return stages * (blockRows + n) * 128 + out + 256

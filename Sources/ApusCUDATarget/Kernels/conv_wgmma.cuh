@@ -22,7 +22,7 @@
 // Threads: WG_THREADS. Shared memory: WG_SHARED bytes, aligned to 1024. Blocks: a multiple of the cluster WG_SPLIT, at
 // most what the device holds at once, at least one cluster.
 #define WG_BM (WG_M * (WG_PINGPONG ? 1 : WG_CONSUMERS))
-#define WG_THREADS (WG_CONSUMERS * 128 + 32)
+#define WG_THREADS (WG_CONSUMERS * 128 + (WG_CONSUMERS > 1 ? 128 : 32))
 #define WG_STAGE_BYTES ((WG_BM + WG_N) * 128)
 #define WG_PITCH (WG_N + 8)
 #define WG_OUT_BYTES (WG_SPLIT > 1 ? WG_BM * WG_PITCH * 4 : WG_CONSUMERS * 4 * APUS_GEMM_SLAB)
@@ -290,8 +290,11 @@ APUS_INLINE void apus_conv_wgmma(const apus_conv_args &a, const apus_ctx &c, i64
   u32 rank = WG_SPLIT > 1 ? (u32)(block % WG_SPLIT) : 0;
   i64 units = apus_conv_tiles(a, WG_BM, WG_N), unit = block / WG_SPLIT, step = blockCount / WG_SPLIT;
   if (threadIdx.x >= WG_CONSUMERS * 128) {
+    apus_give_registers();
     if (threadIdx.x == WG_CONSUMERS * 128) apus_wg_produce(a, map_x, map_w, ring, unit, units, step, rank);
     __syncwarp();
-  } else
+  } else {
+    apus_take_registers();
     apus_wg_consume(a, c, ring, unit, units, step, rank, shared + WG_STAGES * WG_STAGE_BYTES);
+  }
 }

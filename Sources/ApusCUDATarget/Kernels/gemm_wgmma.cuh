@@ -17,8 +17,8 @@
 // Threads: WG_THREADS. Shared memory: WG_SHARED bytes, aligned to 1024. Blocks: a multiple of the cluster
 // WG_CLUSTER_SIZE, at most what the device holds at once, at least one cluster.
 #define WG_BM (WG_M * (WG_PINGPONG ? 1 : WG_CONSUMERS))
-// Three consumers need registers that a fourth warpgroup, mostly idle, gives up.
-#define WG_THREADS (WG_CONSUMERS * 128 + (WG_CONSUMERS == 3 ? 128 : 32))
+// Several consumers need registers that another warpgroup, mostly idle, gives up.
+#define WG_THREADS (WG_CONSUMERS * 128 + (WG_CONSUMERS > 1 ? 128 : 32))
 #define WG_CLUSTER_SIZE (WG_CLUSTER * WG_SPLIT)
 #define WG_CLUSTER_M (WG_SHARE_A ? 1 : WG_CLUSTER)
 #define WG_CLUSTER_N (WG_SHARE_A ? WG_CLUSTER : 1)
@@ -260,11 +260,11 @@ APUS_INLINE void apus_gemm_wgmma(const apus_gemm_args &g, const apus_ctx &c, i64
   i64 units = g.batch * g.split * APUS_CEIL(g.m, WG_BM * WG_CLUSTER_M) * APUS_CEIL(g.n, WG_N * WG_CLUSTER_N);
   i64 unit = block / WG_CLUSTER_SIZE, step = blockCount / WG_CLUSTER_SIZE;
   if (threadIdx.x >= WG_CONSUMERS * 128) {
-    if (WG_CONSUMERS == 3) asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+    apus_give_registers();
     if (threadIdx.x == WG_CONSUMERS * 128) apus_wg_produce(g, map_a, map_b, ring, unit, units, step, at);
     __syncwarp();
   } else {
-    if (WG_CONSUMERS == 3) asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+    apus_take_registers();
     apus_wg_consume(g, c, ring, unit, units, step, at, shared + WG_STAGES * WG_STAGE_BYTES);
   }
   // A block may leave once nothing more comes from its neighbour. Blocks that split K have waited for all they get.

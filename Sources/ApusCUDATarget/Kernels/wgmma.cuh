@@ -1,5 +1,6 @@
 // Instructions of sm_90a: warpgroup products, the copy engine, barriers in shared memory. Needs prelude.cuh. Macros:
 //   WG_KIND    0 tf32, 1 f16, 2 bf16;  WG_N  columns of a product, a multiple of 8 up to 256
+//   WG_CONSUMERS  warpgroups that multiply, beside one that copies
 //   GEMM_B_NK  1: shared memory holds rows of K for B as for A; 0: rows of N, 16-bit only
 #define WG_ES (WG_KIND == 0 ? 4 : 2)
 #define WG_BK (128 / WG_ES)
@@ -151,6 +152,21 @@ APUS_INLINE void apus_copy_tile(u32 to, const apus_map &map, u32 bar, i32 x, i32
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                  " [%0], [%1, {%3, %4, %5}], [%2];"
                  ::"r"(to), "l"(&map), "r"(bar), "r"(x), "r"(y), "r"(z) : "memory");
+}
+// What the warpgroup that copies does not need is shared out among those that multiply.
+APUS_INLINE void apus_give_registers() {
+#if WG_CONSUMERS == 2
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+#elif WG_CONSUMERS == 3
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+#endif
+}
+APUS_INLINE void apus_take_registers() {
+#if WG_CONSUMERS == 2
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+#elif WG_CONSUMERS == 3
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+#endif
 }
 APUS_INLINE void apus_group_sync(u32 id, u32 threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
