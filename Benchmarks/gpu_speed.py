@@ -292,8 +292,8 @@ class Bench:
         self.apus("run", engine, *words, "--output-dir", self.folder, "--quiet")
         name = json.loads(self.apus("inspect", engine, "--json"))["outputs"][0]["name"]
         found = np.load(self.folder / f"{name}.npy")
-        if found.dtype == np.uint16:
-            found = (found.astype(np.uint32) << 16).view(np.float32)
+        if found.dtype.kind in "uV" and found.dtype.itemsize == 2:
+            found = (found.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         found = found.astype(np.float64)
         if not np.isfinite(found).all():
             return math.inf

@@ -24,6 +24,7 @@ package struct CPUCodeTarget: Target {
   }
 
   package let hostIsElsewhere = false
+  package let launchElements = 256
 
   package func compilerVersion() throws(BuildError) -> String { try compiler.version() }
 

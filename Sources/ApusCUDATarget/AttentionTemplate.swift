@@ -10,8 +10,11 @@ struct AttentionTemplate: KernelTemplate {
   let architecture: CUDAArchitecture
   let name = "attention"
 
-  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
-    operand < 3 && view.permutation.last == view.permutation.count - 1
+  /// Rows must be whole, and begin where 16 bytes do.
+  func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool {
+    guard operand < 3, view.strides.last == 1 else { return false }
+    let unit = Dim(16 / graph.tensorType(view.source).dtype.byteCount)
+    return view.offset == 0 || (view.strides.dropLast() + [view.offset]).allSatisfy { $0.split(by: unit).rest == 0 }
   }
 
   func refusal(_ node: Node, in graph: Graph) -> String? {
@@ -56,7 +59,7 @@ struct AttentionTemplate: KernelTemplate {
     let tactic =
       region.tactic.flatMap { name in AttentionTactic.candidates(problem, architecture).first { $0.name == name } }
       ?? AttentionTactic.choose(problem, architecture)
-    var buffers = (0..<3).map { builder.slot(region.source(of: node.inputs[$0])) }
+    var buffers = (0..<3).map { region.slot(of: node.inputs[$0], in: &builder) }
     var maskStrides: [Dim] = [0, 0, 0, 0]
     var macros: [(String, String)] = [
       ("ATTN_TYPE", types[0].dtype == .f32 ? "0" : types[0].dtype == .f16 ? "1" : "2"), ("ATTN_D", String(depth)),

@@ -35,6 +35,7 @@ package struct CUDACodeTarget: Target {
   package var fingerprint: Fingerprint { Fingerprint(backend: "cuda", target: architecture.name, features: []) }
 
   package let hostIsElsewhere = true
+  package let launchElements = 1 << 20
 
   package func compilerVersion() throws(BuildError) -> String { "NVRTC \(try NVRTC.find().version)" }
 

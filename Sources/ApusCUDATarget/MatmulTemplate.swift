@@ -20,18 +20,18 @@ struct MatmulTemplate: KernelTemplate {
     return nil
   }
 
-  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
+  func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool {
     operand == 1 && Self.swapsMatrices(view)
   }
 
   /// Whether a view exchanges the last two axes and no others.
-  private static func swapsMatrices(_ view: TransposedView) -> Bool {
-    let rank = view.permutation.count
-    guard rank >= 2 else { return false }
-    return view.permutation == Array(0..<rank - 2) + [rank - 1, rank - 2]
+  private static func swapsMatrices(_ view: StridedView) -> Bool {
+    guard let permutation = view.permutation, permutation.count >= 2 else { return false }
+    let rank = permutation.count
+    return permutation == Array(0..<rank - 2) + [rank - 1, rank - 2]
   }
 
-  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? {
+  func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout? {
     guard operand == 1, view == nil, let constant = graph[node.inputs[1]].constant, constant.shape.count == 2 else {
       return nil
     }

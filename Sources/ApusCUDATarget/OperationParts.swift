@@ -42,7 +42,8 @@ struct GeneratedLoops: Sendable {
     let arena = ExprArena()
     let arguments = operands.map { Operand(argument: arena.addBuffer($0.type.dtype), $0.type) }
     let output = arena.addBuffer(type.dtype)
-    let kernel = Kernel.storing(element(arguments), type, into: output, shape: type.shape, index: { $0 }, arena)
+    let kernel = Kernel.storing(
+      [(element(arguments), output)], type, shape: type.shape, index: { $0 }, arena)
     builder.launch(
       code(kernel), buffers: operands.map(\.slot) + [slot], name: node.op.name,
       sources: node.name.isEmpty ? [] : [node.name], tactic: "loops", work: type.elementCount)

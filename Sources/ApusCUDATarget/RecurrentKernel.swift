@@ -107,7 +107,7 @@ struct RecurrentKernel: OperationKernel {
       let outputs = try graph.add(WideProduct(), [a, transposed], name: node.name)
       guard let output = outputs.first, let id = graph.producer(output) else { return target }
       let region = AnchorRegion(
-        id, of: graph, result: output, views: [transposed: TransposedView(source: w, permutation: [1, 0])])
+        id, of: graph, result: output, views: [transposed: StridedView(w, graph.tensorType(w), permutation: [1, 0])])
       try builder.entering(graph) { builder throws(BuildError) in
         builder.place(a, in: slots.0)
         builder.place(w, in: slots.1)

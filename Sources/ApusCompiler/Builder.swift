@@ -213,7 +213,10 @@ package enum Builder {
       progress(index)
       try pass.apply(&graph, &log)
     }
-    if !options.passes.isEmpty { RaiseAttention.writeOut(&graph, for: target, &log) }
+    if !options.passes.isEmpty {
+      RaiseAttention.writeOut(&graph, for: target, &log)
+      JoinProducts.run(&graph, for: target, &log)
+    }
     options.progress(.lower, 0, 1)
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)

@@ -105,15 +105,17 @@ extension Kernel {
     return (variables, coordinates)
   }
 
-  /// A kernel that stores every element of `operand` at the linear index, in `shape`, of `index(coordinates)`.
+  /// A kernel that stores every element of operands of one shape in their buffers, at the linear index, in `shape`, of
+  /// `index(coordinates)`.
   ///
   /// One loop over the linear index is used when every load is at that index or a constant one.
   package static func storing(
-    _ operand: Operand, _ type: TensorType, into output: Int, shape: Shape, index: ([Dim]) -> [Dim], _ arena: ExprArena
+    _ operands: [(value: Operand, buffer: Int)], _ type: TensorType, shape: Shape, index: ([Dim]) -> [Dim],
+    _ arena: ExprArena
   ) -> Kernel {
     let flat = arena.makeVariable(type.elementCount)
-    let flatValue = operand.at(.flat(flat.dim), arena)
-    let isFlat = arena.reachable([flatValue]).allSatisfy { expr in
+    let flatValues = operands.map { $0.value.at(.flat(flat.dim), arena) }
+    let isFlat = arena.reachable(flatValues).allSatisfy { expr in
       switch arena[expr] {
       case .load(_, let at), .index(let at): at.isConstant || ExprArena.locals(of: at).isEmpty || at == flat.dim
       case .reduce: false
@@ -122,12 +124,15 @@ extension Kernel {
     }
     if isFlat && shape == type.shape {
       return Kernel(
-        arena: arena, variables: [flat], stores: [.init(buffer: output, index: flat.dim, value: flatValue)])
+        arena: arena, variables: [flat],
+        stores: zip(operands, flatValues).map { Store(buffer: $0.buffer, index: flat.dim, value: $1) })
     }
     let (variables, coordinates) = variables(for: type.shape, arena)
-    let value = operand.at(.coordinates(coordinates), arena)
     let position = arena.flat(.coordinates(index(coordinates)), in: shape)
     return Kernel(
-      arena: arena, variables: variables, stores: [.init(buffer: output, index: position, value: value)])
+      arena: arena, variables: variables,
+      stores: operands.map {
+        Store(buffer: $0.buffer, index: position, value: $0.value.at(.coordinates(coordinates), arena))
+      })
   }
 }

@@ -13,7 +13,7 @@ struct Fuser {
   private struct Anchor {
     let template: any KernelTemplate
     let value: ValueID
-    var views: [ValueID: TransposedView] = [:]
+    var views: [ValueID: StridedView] = [:]
   }
 
   /// A value not stored yet: an expression over values that are.
@@ -25,6 +25,10 @@ struct Fuser {
     /// Set when a template computes the first node.
     var anchor: Anchor?
     var cost: ExpressionCost
+    /// Values computed inside that have other uses too: what is used outside is stored along with the result.
+    var shared: Set<ValueID> = []
+    /// Set when the result is stored with its axes permuted.
+    var placement: Placement?
   }
 
   /// Limits that keep compile times and register use sane.
@@ -86,6 +90,10 @@ struct Fuser {
         return
       }
       if template == nil {
+        if fuses, let placed = place(id, node) {
+          pending[result] = placed
+          return
+        }
         if try visitConcat(id, node, &builder) { return }
         if let fused = try fuse(id, node, type, &builder) {
           pending[result] = fused
@@ -117,7 +125,7 @@ struct Fuser {
           found.append(layout(of: value, in: user, nil))
           continue
         }
-        let view = TransposedView(source: value, permutation: permutation)
+        let view = StridedView(value, graph.tensorType(value), permutation: permutation)
         found += (users[user.outputs[0]] ?? []).map { layout(of: user.outputs[0], in: graph[$0], view) }
         if outputs.contains(user.outputs[0]) { found.append(nil) }
       }
@@ -127,7 +135,7 @@ struct Fuser {
     return layouts
   }
 
-  private func layout(of value: ValueID, in node: Node, _ view: TransposedView?) -> PackedLayout? {
+  private func layout(of value: ValueID, in node: Node, _ view: StridedView?) -> PackedLayout? {
     guard node.outputs.count == 1, node.inputs.filter({ $0 == value }).count == 1,
       let operand = node.inputs.firstIndex(of: value),
       let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil })
@@ -135,13 +143,13 @@ struct Fuser {
     return template.layout(of: operand, of: node, view, in: graph)
   }
 
-  /// Brings a template's operands into memory, but for transposes that it reads through.
+  /// Brings a template's operands into memory, but for those that it reads in place.
   private mutating func storeOperands(
     _ node: Node, _ template: any KernelTemplate, _ builder: inout StepBuilder
-  ) throws(BuildError) -> [ValueID: TransposedView] {
-    var views: [ValueID: TransposedView] = [:]
+  ) throws(BuildError) -> [ValueID: StridedView] {
+    var views: [ValueID: StridedView] = [:]
     for (operand, input) in node.inputs.enumerated() {
-      if let view = transposedView(input), template.readsTransposed(operand, view, in: graph) {
+      if let view = view(input), template.readsInPlace(operand, view, in: graph) {
         if isUsedOnce(input) { pending[input] = nil }
         try store(view.source, &builder)
         views[input] = view
@@ -152,13 +160,19 @@ struct Fuser {
     return views
   }
 
-  /// What a pending value is the transpose of.
-  private func transposedView(_ value: ValueID) -> TransposedView? {
-    guard let region = pending[value], region.nodes.count == 1, region.anchor == nil,
-      let transpose = graph.producer(value).map({ graph[$0] }), transpose.op.name == "transpose",
-      let permutation = try? transpose.op.attributes.ints("perm")
+  /// What a pending value is a part or the transpose of.
+  private func view(_ value: ValueID) -> StridedView? {
+    guard let region = pending[value], region.anchor == nil, region.cost.isTrivial, region.leaves.count == 1,
+      let source = region.leaves.first
     else { return nil }
-    return TransposedView(source: transpose.inputs[0], permutation: permutation)
+    if region.nodes.count == 1, let transpose = graph.producer(value).map({ graph[$0] }),
+      let permutation = try? transpose.op.attributes.ints("perm"), transpose.op.name == "transpose"
+    {
+      return StridedView(source, graph.tensorType(source), permutation: permutation)
+    }
+    guard layouts[source] == nil else { return nil }
+    let type = graph.tensorType(value)
+    return StridedView(source, graph.tensorType(source), type.shape) { region.element([source: $0]) }
   }
 
   /// Whether one node and nobody else needs a value.
@@ -185,7 +199,7 @@ struct Fuser {
       } else {
         log.record(describe(producer.nodes), into: describe([id]), taken: true, "saves storing \(graph.type(input))")
         taken[input] = producer
-        if producer.anchor != nil || users[input]?.count == 1 { pending[input] = nil }
+        if producer.anchor != nil || isUsedOnce(input) { pending[input] = nil }
       }
     }
     return combine(id, node, type, taken)
@@ -201,15 +215,40 @@ struct Fuser {
     let graph = graph
     let element: ([ValueID: Operand]) -> Operand = { operands in
       let inputs = node.inputs.map { input in
-        taken[input]?.element(operands) ?? operands[input] ?? Operand(argument: 0, graph.tensorType(input))
+        if let stored = operands[input] { return stored }
+        guard let inside = taken[input]?.element(operands) else { return Operand(argument: 0, graph.tensorType(input)) }
+        return Operand(inside.type) { position, arena in
+          arena.element(of: input.index, position) { inside.at(position, arena) }
+        }
       }
       return node.op.lower(inputs, [type])?.first ?? inputs[0]
     }
     var nodes = inner.filter { $0 != id }
     nodes.append(id)
+    let shared = taken.keys.filter { taken[$0]?.anchor == nil && !isUsedOnce($0) }
     return Pending(
       nodes: nodes, leaves: leaves, element: element, anchor: anchor,
-      cost: ExpressionCost(of: element, leaves: leaves, anchor: anchor?.value, type, graph))
+      cost: ExpressionCost(of: element, leaves: leaves, anchor: anchor?.value, type, graph),
+      shared: taken.values.reduce(Set(shared)) { $0.union($1.shared) })
+  }
+
+  /// An anchor's result whose rows are stored in another order, where the node does nothing else or reshapes that.
+  private mutating func place(_ id: NodeID, _ node: Node) -> Pending? {
+    guard node.inputs.count == 1, let input = node.inputs.first, var region = pending[input], region.anchor != nil,
+      isUsedOnce(input)
+    else { return nil }
+    let shape = graph.tensorType(input).shape
+    if node.op.name == "transpose", region.placement == nil, let axes = try? node.op.attributes.ints("perm"),
+      axes.last == shape.count - 1, shape.allSatisfy(\.isConstant)
+    {
+      region.placement = Placement(shape: shape, permutation: axes)
+    } else if region.placement == nil || !node.op.isView {
+      return nil
+    }
+    log.record(describe(region.nodes), into: describe([id]), taken: true, "rows are stored where they go")
+    region.nodes.append(id)
+    pending[input] = nil
+    return region
   }
 
   /// Why `producer` must be stored before `node` uses it; nil when it can be computed inside.
@@ -218,10 +257,13 @@ struct Fuser {
     _ taken: [ValueID: Pending]
   ) -> String? {
     if outputs.contains(value) { return "it is an output of the model" }
+    if producer.placement != nil { return "it is stored in another order than it is computed in" }
     let uses = users[value]?.count ?? 0
     let isTrivial = producer.cost.isTrivial && producer.anchor == nil
     if uses > 1 && !(isTrivial && (producer.cost.loads <= 1 && producer.cost.isPlain || isSmall(value))) {
-      return "\(uses) nodes use it"
+      // Where a launch takes longer than computing it again, the kernel that takes it in stores it too if need be.
+      let isQuick = graph.tensorType(value).elementCount.estimate <= target.launchElements
+      if producer.anchor != nil || !isQuick { return "\(uses) nodes use it" }
     }
     if producer.anchor != nil && taken.values.contains(where: { $0.anchor != nil }) {
       return "another anchor is already inside"
@@ -298,7 +340,9 @@ struct Fuser {
     guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
     let variables = Kernel.variables(for: type.shape, arena)
     _ = result.at(.coordinates(variables.coordinates), arena)
-    if producer.cost.hasReduction, let inner = variables.variables.last {
+    if producer.cost.hasReduction, type.shape.last != 1, let inner = variables.variables.last,
+      reducesAlongInnermost(combined, type)
+    {
       for case .load(_, let index) in evaluated.map({ arena[$0] }) {
         if ExprArena.locals(of: index).contains(inner.name), !index.unitStride(in: inner.name) {
           return "its reductions would run across their rows"
@@ -311,17 +355,36 @@ struct Fuser {
       evaluations += variables.variables.evaluations(arena.freeVariables(expr, &memo), arena)
     }
     let ratio = evaluations / Double(max(1, valueType.elementCount.estimate))
-    let limit = producer.cost.hasReduction || producer.cost.isExpensive ? 1.001 : isTrivial ? 8.0 : 4.0
+    // Reductions and calls are not repeated, or this was refused before.
+    let isQuick = valueType.elementCount.estimate <= target.launchElements
+    let isHeavy = (producer.cost.hasReduction || producer.cost.isExpensive) && !isQuick
+    let limit = isHeavy ? 1.001 : isTrivial ? 8.0 : 4.0
     if ratio > limit { return "each element would be computed \(Int(ratio.rounded(.up))) times" }
     return nil
+  }
+
+  /// Whether a reduction of the region is another one for each element of the innermost axis.
+  private func reducesAlongInnermost(_ region: Pending, _ type: TensorType) -> Bool {
+    let arena = ExprArena()
+    let operands = arguments(region.leaves, arena)
+    let (own, coordinates) = Kernel.variables(for: type.shape, arena)
+    guard let last = own.last else { return false }
+    let root = region.element(operands).at(.coordinates(coordinates), arena)
+    var memo: [Expr: Set<String>] = [:]
+    return arena.reachable([root]).contains { expr in
+      guard case .reduce = arena[expr] else { return false }
+      return arena.freeVariables(expr, &memo).contains(last.name)
+    }
   }
 
   // MARK: Storing
 
   /// Makes sure a value is in memory, computing it when it is pending.
   private mutating func store(_ value: ValueID, _ builder: inout StepBuilder) throws(BuildError) {
-    guard let region = pending.removeValue(forKey: value) else { return }
+    guard var region = pending.removeValue(forKey: value) else { return }
     let nodes = region.nodes.map { graph[$0] }
+    let type = graph.tensorType(value)
+    let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
     if let anchor = region.anchor, let first = graph.producer(anchor.value) {
       var anchorRegion = AnchorRegion(
         graph: graph, node: graph[first], nodes: region.nodes, operands: region.leaves.filter { $0 != anchor.value },
@@ -330,7 +393,7 @@ struct Fuser {
           var all = operands
           all[anchor.value] = anchorOperand
           return region.element(all)
-        }, views: anchor.views, layouts: layouts)
+        }, views: anchor.views, layouts: layouts, placement: region.placement)
       anchorRegion.tactic = tactic
       _ = builder.allocate(value)
       try emit(anchorRegion, by: anchor.template, &builder)
@@ -343,10 +406,10 @@ struct Fuser {
       builder.place(value, in: slot)
       return
     }
-    let type = graph.tensorType(value)
     let slot = builder.allocate(value)
     emitLoops(
-      region.element, region.leaves, type, slot, index: { $0 }, describe(region.nodes), nodes.map(\.name),
+      region.element, region.leaves, type, slot, others: others, index: { $0 }, describe(region.nodes),
+      nodes.map(\.name),
       work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
   }
 
@@ -365,19 +428,46 @@ struct Fuser {
     }
   }
 
-  /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index.
+  /// Decides what becomes of values inside a region that are needed outside too: those that are in memory are read from
+  /// there, those of the region's shape are given back, to be stored along with its result, and others are stored first.
+  private mutating func settle(
+    _ region: inout Pending, _ shape: Shape?, _ builder: inout StepBuilder
+  ) throws(BuildError) -> [ValueID: Pending] {
+    var others: [ValueID: Pending] = [:]
+    let inside = Set(region.nodes)
+    for value in region.shared.sorted(by: { $0.index < $1.index }) {
+      guard !(users[value] ?? []).allSatisfy(inside.contains) || outputs.contains(value) else { continue }
+      if let own = pending[value], own.cost.isTrivial { continue }
+      if let own = pending[value], graph.tensorType(value).shape == shape {
+        others[value] = own
+        pending[value] = nil
+      } else {
+        try store(value, &builder)
+        if !region.leaves.contains(value) { region.leaves.append(value) }
+      }
+    }
+    return others
+  }
+
+  /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index, and other values of
+  /// the same shape beside.
   private func emitLoops(
     _ element: ([ValueID: Operand]) -> Operand, _ leaves: [ValueID], _ type: TensorType, _ slot: Int,
-    index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String], work: Dim,
+    others: [ValueID: Pending] = [:], index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String],
+    work: Dim,
     _ builder: inout StepBuilder
   ) {
     let arena = ExprArena()
     let operands = arguments(leaves, arena)
     let output = arena.addBuffer(type.dtype)
-    let result = element(operands)
-    let kernel = Kernel.storing(result, type, into: output, shape: shape ?? type.shape, index: index, arena)
+    var stored = [(element(operands), output)]
+    var buffers = leaves.map { builder.slot($0) } + [slot]
+    for (value, other) in others.sorted(by: { $0.key.index < $1.key.index }) {
+      stored.append((other.element(operands), arena.addBuffer(graph.tensorType(value).dtype)))
+      buffers.append(builder.allocate(value))
+    }
+    let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
     let code = target.loops(kernel)
-    let buffers = leaves.map { builder.slot($0) } + [slot]
     builder.launch(code, buffers: buffers, name: name, sources: sources, tactic: "loops", work: work)
   }
 
@@ -394,7 +484,7 @@ struct Fuser {
     throws(BuildError) -> Bool
   {
     guard node.op.name == "concat", let result = node.outputs.first, let given = try? node.op.attributes.int("axis"),
-      node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > 4 * Self.smallCount
+      node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > target.launchElements
     else { return false }
     let type = graph.tensorType(result)
     let axis = given < 0 ? given + type.rank : given
@@ -405,7 +495,11 @@ struct Fuser {
     for input in node.inputs {
       let part = graph.tensorType(input)
       let start = offset
-      let region = pending.removeValue(forKey: input)
+      var region = pending.removeValue(forKey: input)
+      if var own = region {
+        _ = try settle(&own, nil, &builder)
+        region = own
+      }
       let nodes = (region?.nodes ?? []) + [id]
       emitLoops(
         region?.element ?? { operands in operands[input] ?? Operand(argument: 0, part) }, region?.leaves ?? [input],

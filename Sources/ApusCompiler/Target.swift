@@ -45,6 +45,9 @@ package protocol Target: Sendable {
   /// - Throws: ``BuildError`` when the compiler is not there.
   func compilerVersion() throws(BuildError) -> String
 
+  /// Elements that are moved in the time that a launch takes. Work on fewer is joined with what is around it.
+  var launchElements: Int { get }
+
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
@@ -80,11 +83,11 @@ package protocol KernelTemplate: Sendable {
   /// Why this template cannot compute the node, or nil when it can.
   func refusal(_ node: Node, in graph: Graph) -> String?
 
-  /// Whether an operand may be read in place when it is a tensor in memory with its axes permuted.
-  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool
+  /// Whether an operand may be read in place when it is part of a tensor in memory or has its axes permuted.
+  func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool
 
   /// How the constant behind an operand is kept in memory; nil for row-major or where no constant is expected.
-  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout?
+  func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout?
 
   /// The ways to compute the region, the one that the cost model prefers first; none where there is only one.
   func tactics(for region: AnchorRegion) -> [TacticCandidate]
@@ -96,9 +99,9 @@ package protocol KernelTemplate: Sendable {
 extension KernelTemplate {
   package var takesEpilogue: Bool { true }
 
-  package func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool { false }
+  package func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool { false }
 
-  package func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? { nil }
+  package func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout? { nil }
 
   package func tactics(for region: AnchorRegion) -> [TacticCandidate] { [] }
 }
@@ -134,9 +137,60 @@ package struct PackedLayout {
   }
 }
 
-/// A tensor in memory seen with its axes permuted.
-package struct TransposedView {
+/// A tensor whose elements are some of those of a tensor in memory, at even distances along each axis.
+package struct StridedView {
   package let source: ValueID
+  /// The axes of the source in their order here, where the view is all of it with its axes permuted.
+  package let permutation: [Int]?
+  /// Elements of the source between neighbours along each axis; 0 along axes of one element.
+  package let strides: [Dim]
+  /// Where in the source the first element is, in elements.
+  package let offset: Dim
+
+  /// A transposed tensor.
+  package init(_ source: ValueID, _ type: TensorType, permutation: [Int]) {
+    self.source = source
+    self.permutation = permutation
+    let own = type.shape.indices.map { Dim.product(type.shape[($0 + 1)...]) }
+    strides = permutation.map { own[$0] }
+    offset = 0
+  }
+
+  /// What an expression without arithmetic moves from one tensor; nil where elements are at no even distances.
+  init?(_ source: ValueID, _ sourceType: TensorType, _ shape: Shape, element: (Operand) -> Operand) {
+    let arena = ExprArena()
+    let buffer = arena.addBuffer(sourceType.dtype)
+    let (variables, coordinates) = Kernel.variables(for: shape, arena)
+    let root = element(Operand(argument: buffer, sourceType)).at(.coordinates(coordinates), arena)
+    guard case .load(buffer, let index) = arena[root] else { return nil }
+    func at(_ chosen: String?) -> Dim {
+      index.substituting { symbol in
+        variables.contains { $0.name == symbol.name } ? (symbol.name == chosen ? 1 : 0) : nil
+      }
+    }
+    let first = at(nil)
+    var sum = first
+    var left = variables[...]
+    var strides: [Dim] = []
+    for dim in shape {
+      guard dim != 1, let variable = left.popFirst() else {
+        strides.append(0)
+        continue
+      }
+      let stride = at(variable.name) - first
+      // No element is at two places, so that the view is no longer than its source.
+      if stride.range.lower < 1 { return nil }
+      strides.append(stride)
+      sum = sum + stride * variable.dim
+    }
+    guard sum == index, first.range.lower >= 0, ExprArena.locals(of: first).isEmpty else { return nil }
+    (self.source, self.strides, offset, permutation) = (source, strides, first, nil)
+  }
+}
+
+/// How elements are stored in another order: a tensor of a shape with its axes permuted.
+package struct Placement {
+  package let shape: Shape
   package let permutation: [Int]
 
   package init(source: ValueID, permutation: [Int]) {
@@ -158,22 +212,31 @@ package struct AnchorRegion {
   package var result: ValueID
   /// The stored element from the anchor's and the operands' elements.
   package var element: (_ anchor: Operand, _ operands: [ValueID: Operand]) -> Operand
-  /// Operands of the anchor that are read through a transpose.
-  package var views: [ValueID: TransposedView] = [:]
+  /// Operands of the anchor that are read in place of a copy.
+  package var views: [ValueID: StridedView] = [:]
   /// Constants that are in memory in another order than row-major.
   package var layouts: [ValueID: PackedLayout] = [:]
   /// Name of the tactic to compute it by; nil for the preferred one.
   package var tactic: String?
+  /// Set when the result is stored with its axes permuted.
+  package var placement: Placement?
 
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }
 
   /// Elements between neighbours along each axis of an operand.
   package func strides(of input: ValueID) -> [Dim] {
-    let shape = graph.tensorType(source(of: input)).shape
-    let own = shape.indices.map { Dim.product(shape[($0 + 1)...]) }
-    guard let view = views[input] else { return own }
-    return view.permutation.map { own[$0] }
+    if let view = views[input] { return view.strides }
+    let shape = graph.tensorType(input).shape
+    return shape.indices.map { Dim.product(shape[($0 + 1)...]) }
+  }
+
+  /// The slot that an operand's first element begins.
+  package func slot(of input: ValueID, in builder: inout StepBuilder) -> Int {
+    let slot = builder.slot(source(of: input))
+    guard let view = views[input], view.offset != 0 else { return slot }
+    let type = graph.tensorType(input)
+    return builder.addSlot("", .tensor(type), .view(of: slot, byteOffset: view.offset * Dim(type.dtype.byteCount)))
   }
 
   /// The epilogue as a kernel over `[batches, rows, columns]`, with the buffers it names in order: the operands, the
@@ -189,18 +252,24 @@ package struct AnchorRegion {
     let variables = [batches, rows, columns].map { arena.makeVariable($0) }
     let flat = variables[0].dim * rows * columns + variables[1].dim * columns + variables[2].dim
     let anchor = Operand(anchorType) { position, arena in
-      arena.cast(arena.load(tile, arena.flat(position, in: anchorType.shape)), to: anchorType.dtype)
+      arena.result(arena.load(tile, arena.flat(position, in: anchorType.shape)), of: anchorType.dtype)
     }
     let value = element(anchor, arguments).at(.flat(flat), arena)
+    var index = flat
+    if let placement {
+      let own = arena.coordinates(.flat(flat), in: placement.shape)
+      index = arena.flat(
+        .coordinates(placement.permutation.map { own[$0] }), in: placement.permutation.map { placement.shape[$0] })
+    }
     let kernel = Kernel(
-      arena: arena, variables: variables, stores: [.init(buffer: output, index: flat, value: value)])
+      arena: arena, variables: variables, stores: [.init(buffer: output, index: index, value: value)])
     return (kernel, operands + [result])
   }
 }
 
 extension AnchorRegion {
   /// A node by itself, of whose operands some may be read through transposes.
-  package init(_ id: NodeID, of graph: Graph, result: ValueID, views: [ValueID: TransposedView] = [:]) {
+  package init(_ id: NodeID, of graph: Graph, result: ValueID, views: [ValueID: StridedView] = [:]) {
     self.init(
       graph: graph, node: graph[id], nodes: [id], operands: [], result: result, element: { anchor, _ in anchor },
       views: views)

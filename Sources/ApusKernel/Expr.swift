@@ -46,12 +46,27 @@ package final class ExprArena {
   package private(set) var buffers: [DType] = []
   package private(set) var variables: [String: LoopVariable] = [:]
   private var known: [ExprNode: Expr] = [:]
+  private var elements: [Element: Expr] = [:]
+
+  private struct Element: Hashable {
+    let value: Int
+    let position: Position
+  }
 
   package init() {}
 
   package subscript(_ expr: Expr) -> ExprNode { nodes[Int(expr.id)] }
 
   package func type(_ expr: Expr) -> DType { types[Int(expr.id)] }
+
+  /// The element of a value at a position, made once: reductions inside have variables of their own each time they are made.
+  package func element(of value: Int, _ position: Position, _ make: () -> Expr) -> Expr {
+    let key = Element(value: value, position: position)
+    if let known = elements[key] { return known }
+    let made = make()
+    elements[key] = made
+    return made
+  }
 
   package func addBuffer(_ dtype: DType) -> Int {
     buffers.append(dtype)
@@ -131,8 +146,15 @@ extension ExprArena {
   /// Converts a value; the result has the compute type of `dtype` and holds what `dtype` can hold.
   package func cast(_ x: Expr, to dtype: DType) -> Expr {
     let target = Self.computeType(dtype)
+    if case .load(let buffer, _) = self[x], buffers[buffer] == dtype { return x }
     let converted = type(x) == target ? x : add(.cast(x, target), target)
     return target == dtype ? converted : add(.rounded(converted, dtype), target)
+  }
+
+  /// The result of an operation of `dtype`, not rounded to it: results that are used at once keep the precision that they
+  /// were computed in, where the type is a small float.
+  package func result(_ x: Expr, of dtype: DType) -> Expr {
+    dtype == .f16 || dtype == .bf16 ? cast(x, to: Self.computeType(dtype)) : cast(x, to: dtype)
   }
 
   package func reduce(_ reduction: Reduction, over variables: [LoopVariable], _ body: Expr) -> Expr {

@@ -1,7 +1,7 @@
 package import ApusCore
 
 /// Where an element of a tensor is asked for: by coordinates, or by its row-major linear index.
-package enum Position {
+package enum Position: Hashable {
   case coordinates([Dim])
   case flat(Dim)
 }

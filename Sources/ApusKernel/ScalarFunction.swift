@@ -23,6 +23,16 @@ package enum ScalarFunction: String, CaseIterable, Sendable, Hashable {
     }
   }
 
+  /// Whether results jump where operands hardly differ.
+  package var hasSteps: Bool {
+    switch self {
+    case .sign, .floor, .ceil, .round, .trunc, .is_nan, .is_inf, .is_positive_inf, .is_negative_inf, .floor_mod, .fmod,
+      .equal, .not_equal, .less, .less_equal, .greater, .greater_equal:
+      true
+    default: false
+    }
+  }
+
   package var isCommutative: Bool {
     switch self {
     case .add, .mul, .min, .max, .equal, .not_equal, .and, .or, .xor, .bit_and, .bit_or, .bit_xor: true

@@ -127,6 +127,7 @@ struct UncompiledTarget: Target {
   var fingerprint: Fingerprint { base.fingerprint }
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
+  var launchElements: Int { base.launchElements }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
     [KernelImage(target: fingerprint.target, bytes: [])]

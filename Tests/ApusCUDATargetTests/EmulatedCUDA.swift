@@ -21,6 +21,7 @@ struct EmulatedCUDA: Target {
   /// Products, convolutions and attentions use instructions that are not emulated: loops compute them.
   var templates: [any KernelTemplate] { cuda.templates }
   var hostIsElsewhere: Bool { true }
+  var launchElements: Int { 1 << 20 }
 
   func loops(_ kernel: Kernel) -> KernelCode { cuda.loops(kernel) }
 

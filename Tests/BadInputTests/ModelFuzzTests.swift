@@ -13,6 +13,7 @@ import Testing
 /// Writes kernels but does not compile them, so that thousands of models can be built.
 private struct WritingTarget: Target {
   let hostIsElsewhere = false
+  let launchElements = 256
   let target: CPUCodeTarget
   var fingerprint: Fingerprint { target.fingerprint }
   var templates: [any KernelTemplate] { target.templates }

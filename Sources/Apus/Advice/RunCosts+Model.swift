@@ -12,6 +12,7 @@ private struct SketchTarget: Target {
   var fingerprint: Fingerprint { base.fingerprint }
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
+  var launchElements: Int { base.launchElements }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
 
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {

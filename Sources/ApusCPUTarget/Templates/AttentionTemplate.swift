@@ -10,8 +10,8 @@ struct AttentionTemplate: KernelTemplate {
   let cpu: CPUTarget
   let name = "attention"
 
-  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
-    operand < 3 && view.permutation.last == view.permutation.count - 1
+  func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool {
+    operand < 3 && view.strides.last == 1
   }
 
   func refusal(_ node: Node, in graph: Graph) -> String? {
@@ -34,10 +34,10 @@ struct AttentionTemplate: KernelTemplate {
     guard let op = node.op as? Attention, let sizes = try? op.geometry(types),
       let depth = sizes.depth.constantValue, let valueDepth = sizes.valueDepth.constantValue
     else { return }
-    // A view whose last dim is not contiguous has been stored before; see readsTransposed.
+    // A view whose last dim is not contiguous has been stored before; see readsInPlace.
     var parameters = [sizes.batch, sizes.heads, sizes.keyHeads, sizes.queries, sizes.keys]
     for operand in 0..<3 { parameters += region.strides(of: node.inputs[operand]).prefix(3) }
-    var buffers = (0..<3).map { builder.slot(region.source(of: node.inputs[$0])) }
+    var buffers = (0..<3).map { region.slot(of: node.inputs[$0], in: &builder) }
     var mask = ".mask = 0"
     if node.inputs.count > 3 {
       let shape = types[3].shape

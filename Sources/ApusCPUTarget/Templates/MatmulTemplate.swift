@@ -20,11 +20,11 @@ struct MatmulTemplate: KernelTemplate {
     return nil
   }
 
-  func readsTransposed(_ operand: Int, _ view: TransposedView, in graph: Graph) -> Bool {
+  func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool {
     operand == 1 && view.permutation == [1, 0] && graph[view.source].constant != nil
   }
 
-  func layout(of operand: Int, of node: Node, _ view: TransposedView?, in graph: Graph) -> PackedLayout? {
+  func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout? {
     guard operand == 1, graph[view?.source ?? node.inputs[1]].constant != nil,
       let form = MatmulForm(graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1])),
       let n = form.columns.constantValue, let k = form.depth.constantValue,

@@ -107,12 +107,12 @@ APUS_INLINE void apus_conv_mma(const apus_conv_args &a, const apus_ctx &c, i64 b
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
     __syncthreads();
-    u8 *slab = shared + warp * APUS_GEMM_SLAB;
+    apus_gemm_slab slab(shared + warp * APUS_GEMM_SLAB);
     i64 left = t.n_end - t.n0 - col0;
     APUS_NOUNROLL for (int part = 0; part < MMA_MI * CHUNKS; part++) {
       APUS_UNROLL for (int i = 0; i < MMA_MI; i++)
         APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
-          if (part == i * CHUNKS + q) apus_gemm_slab_write(slab, &acc[i][q * BLOCKS][0], MMA_NI - q * BLOCKS);
+          if (part == i * CHUNKS + q) slab.write(&acc[i][q * BLOCKS][0], MMA_NI - q * BLOCKS);
       __syncwarp();
       int i = part / CHUNKS, q = part % CHUNKS;
       i64 cols = APUS_MIN(left - q * GEMM_SLAB, (i64)APUS_MIN(MMA_NI * 8 - q * GEMM_SLAB, GEMM_SLAB));

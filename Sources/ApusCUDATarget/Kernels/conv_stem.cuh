@@ -86,7 +86,7 @@ APUS_INLINE void apus_stem_load(const apus_conv_args &a, const apus_stem_element
 APUS_INLINE void apus_conv_stem(const apus_conv_args &a, const apus_ctx &c, i64 block, i64 blockCount, u8 *shared) {
   const int NI = STEM_COUT / 8, STEPS = STEM_DEPTH / 16, BLOCKS = GEMM_SLAB / 8, CHUNKS = APUS_CEIL(NI, BLOCKS);
   const u32 lane = apus_lane(), warp = threadIdx.x >> 5, p = lane >> 2, t = lane & 3;
-  u8 *const slab = shared + STEM_BYTES_W + STEM_BYTES_X + warp * APUS_GEMM_SLAB;
+  const apus_gemm_slab slab(shared + STEM_BYTES_W + STEM_BYTES_X + warp * APUS_GEMM_SLAB);
   u16 *const patch = (u16 *)(shared + STEM_BYTES_W);
   const u32 weights = (u32)__cvta_generic_to_shared(shared), image_at = weights + STEM_BYTES_W;
   const u32 wide = (u32)APUS_CEIL(a.out[2], 16), high = (u32)APUS_CEIL(a.out[1], STEM_ROWS);
@@ -151,7 +151,7 @@ APUS_INLINE void apus_conv_stem(const apus_conv_args &a, const apus_ctx &c, i64 
       // The line of the result ends the rows of the slab.
       g.m = row0 + APUS_MIN(a.out[2] - ox0, 16);
       APUS_UNROLL for (int q = 0; q < CHUNKS; q++) {
-        apus_gemm_slab_write(slab, &acc[i][q * BLOCKS][0], NI - q * BLOCKS);
+        slab.write(&acc[i][q * BLOCKS][0], NI - q * BLOCKS);
         __syncwarp();
         apus_gemm_slab_emit(g, c, slab, apus_gemm_part(g, 0, 0, row0, n0 + q * GEMM_SLAB,
                                                        (u32)APUS_MIN(STEM_COUT - q * GEMM_SLAB, GEMM_SLAB)));

@@ -240,23 +240,24 @@ APUS_INLINE void apus_wg_consume(const apus_conv_args &a, const apus_ctx &c, apu
     const int CHUNKS = APUS_CEIL(WG_N, GEMM_SLAB);
     auto place = [&](int part) {
       int m = part / CHUNKS, q = part % CHUNKS;
-      i64 col0 = w.t.n0 + q * GEMM_SLAB, cols = APUS_MIN(w.t.n_end - col0, (i64)APUS_MIN(WG_N - q * GEMM_SLAB, GEMM_SLAB));
+      i64 col0 = w.t.n0 + q * GEMM_SLAB;
+      i64 cols = APUS_MIN(w.t.n_end - col0, (i64)APUS_MIN(WG_N - q * GEMM_SLAB, GEMM_SLAB));
       return apus_gemm_part(a.g, 0, w.t.t.split, w.t.m0 + own * WG_M + m * 64 + (warp & 3) * 16, col0,
                             (u32)APUS_MAX(cols, 0));
     };
-    u8 *slab = out + warp * APUS_GEMM_SLAB;
+    apus_gemm_slab slab(out + warp * APUS_GEMM_SLAB);
     apus_gemm_held held;
-    apus_gemm_slab_fetch(c, place(0), 0, held);
+    apus_gemm_slab_fetch(c, slab, place(0), 0, held);
     finish_product();
     APUS_NOUNROLL for (int part = 0; part < MT * CHUNKS; part++) {
       APUS_UNROLL for (int m = 0; m < MT; m++)
         APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
           if (part == m * CHUNKS + q)
-            apus_gemm_slab_write(slab, &acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
+            slab.write(&acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
       __syncwarp();
       // What the next slab needs is on its way while this one is stored.
       apus_gemm_held next;
-      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, place(part + 1), 0, next);
+      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, slab, place(part + 1), 0, next);
       apus_gemm_slab_finish(a.g, c, slab, place(part), 0, held);
       apus_gemm_slab_emit(a.g, c, slab, place(part), GEMM_AHEAD);
       held = next;

@@ -74,15 +74,39 @@ APUS_INLINE u32 apus_gemm_slab_at(u32 row, u32 col) {
   return row * (GEMM_SLAB * 4) + ((chunk ^ ((row & 3) << 1) ^ (odd & 1)) << 4) + ((col & 3) << 2);
 }
 
-APUS_INLINE void apus_gemm_slab_write(u8 *slab, const float *acc, int blocks) {
-  u32 lane = apus_lane(), g = lane >> 2, t = lane & 3;
-  APUS_UNROLL for (int j = 0; j < GEMM_SLAB / 8; j++)
-    APUS_UNROLL for (int h = 0; h < 2; h++) {
-      if (j >= blocks) break;
-      apus_vec<float, 2> v = {{acc[4 * j + 2 * h], acc[4 * j + 2 * h + 1]}};
-      *(apus_vec<float, 2> *)(slab + apus_gemm_slab_at(g + 8 * h, 8 * j + 2 * t)) = v;
+// A lane has GEMM_STRIPS strips of EPILOGUE_W columns of a slab, GEMM_STEP rows apart.
+#define GEMM_STRIPS (GEMM_SLAB / EPILOGUE_W / 2)
+#define GEMM_STEP (32 * EPILOGUE_W / GEMM_SLAB)
+// The slab of a warp as a lane sees it.
+struct apus_gemm_slab {
+  u8 *base;
+  u32 row, col, to[GEMM_SLAB / 8], from[APUS_CEIL(EPILOGUE_W, 4)];
+  APUS_INLINE apus_gemm_slab(u8 *base) : base(base) {
+    u32 lane = apus_lane();
+    row = lane / (GEMM_SLAB / EPILOGUE_W), col = lane % (GEMM_SLAB / EPILOGUE_W) * EPILOGUE_W;
+    APUS_UNROLL for (u32 j = 0; j < GEMM_SLAB / 8; j++) to[j] = apus_gemm_slab_at(lane >> 2, 8 * j + 2 * (lane & 3));
+    APUS_UNROLL for (u32 e = 0; e < EPILOGUE_W; e += 4) from[e / 4] = apus_gemm_slab_at(row, col + e);
+  }
+  // Columns of 8, of rows g and g + 8.
+  APUS_INLINE void write(const float *acc, int blocks) const {
+    APUS_UNROLL for (int j = 0; j < GEMM_SLAB / 8; j++)
+      APUS_UNROLL for (int h = 0; h < 2; h++) {
+        if (j >= blocks) break;
+        apus_vec<float, 2> v = {{acc[4 * j + 2 * h], acc[4 * j + 2 * h + 1]}};
+        *(apus_vec<float, 2> *)(base + to[j] + h * (8 * GEMM_SLAB * 4)) = v;
+      }
+  }
+  APUS_INLINE void read(u32 strip, GEMM_ACC (&v)[EPILOGUE_W]) const {
+    const int PART = APUS_MIN(EPILOGUE_W, 4);
+    APUS_UNROLL for (int e = 0; e < EPILOGUE_W; e += PART) {
+      // The pattern of banks repeats after four rows.
+      u32 at = GEMM_STEP % 4 == 0 ? from[e / 4] + strip * (GEMM_STEP * GEMM_SLAB * 4)
+                                  : apus_gemm_slab_at(row + strip * GEMM_STEP, col + e);
+      auto part = *(const apus_vec<float, PART> *)(base + at);
+      APUS_UNROLL for (int j = 0; j < PART; j++) v[e + j] = part.e[j];
     }
-}
+  }
+};
 
 // A slab's place in the result, cut at its edges.
 struct apus_gemm_part {
@@ -96,48 +120,36 @@ struct apus_gemm_part {
   }
 };
 
-// A lane has GEMM_STRIPS strips of EPILOGUE_W columns of a slab. What the epilogue reads is fetched for several at once,
-// since no load moves before a store by itself.
-#define GEMM_STRIPS (GEMM_SLAB / EPILOGUE_W / 2)
+// What the epilogue reads is fetched for several strips at once, since no load moves before a store by itself.
 #define GEMM_AHEAD APUS_MIN(GEMM_STRIPS, 4)
 struct apus_gemm_held { EPILOGUE_HELD strips[GEMM_AHEAD]; };
-struct apus_gemm_strip {
-  u32 row, col;
-  APUS_INLINE apus_gemm_strip(u32 index) {
-    u32 unit = apus_lane() + 32 * index;
-    row = unit / (GEMM_SLAB / EPILOGUE_W), col = unit % (GEMM_SLAB / EPILOGUE_W) * EPILOGUE_W;
-  }
-  APUS_INLINE bool is_in(const apus_gemm_part &p) const { return row < p.rows && col < p.cols; }
-};
-
-// For the strips from `first` on.
-APUS_INLINE void apus_gemm_slab_fetch(const apus_ctx &c, const apus_gemm_part &p, u32 first, apus_gemm_held &held) {
-  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++) {
-    apus_gemm_strip s(first + i);
-    if (s.is_in(p)) EPILOGUE_FETCH(c, p.batch, p.row0 + s.row, p.col0 + s.col, held.strips[i]);
-  }
+APUS_INLINE bool apus_gemm_is_in(const apus_gemm_slab &s, const apus_gemm_part &p, u32 strip) {
+  return s.row + strip * GEMM_STEP < p.rows && s.col < p.cols;
 }
-APUS_INLINE void apus_gemm_slab_finish(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab,
+// For the strips from `first` on.
+APUS_INLINE void apus_gemm_slab_fetch(const apus_ctx &c, const apus_gemm_slab &s, const apus_gemm_part &p, u32 first,
+                                      apus_gemm_held &held) {
+  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++)
+    if (apus_gemm_is_in(s, p, first + i))
+      EPILOGUE_FETCH(c, p.batch, p.row0 + s.row + (first + i) * GEMM_STEP, p.col0 + s.col, held.strips[i]);
+}
+APUS_INLINE void apus_gemm_slab_finish(const apus_gemm_args &g, const apus_ctx &c, const apus_gemm_slab &s,
                                        const apus_gemm_part &p, u32 first, const apus_gemm_held &held) {
-  const int W = EPILOGUE_W, PART = APUS_MIN(W, 4);
   APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++) {
-    apus_gemm_strip s(first + i);
-    if (!s.is_in(p)) continue;
-    GEMM_ACC v[W];
-    APUS_UNROLL for (int e = 0; e < W; e += PART) {
-      auto part = *(const apus_vec<float, PART> *)(slab + apus_gemm_slab_at(s.row, s.col + e));
-      APUS_UNROLL for (int j = 0; j < PART; j++) v[e + j] = part.e[j];
-    }
-    apus_gemm_out<W>(g, c, p.batch, p.split, p.row0 + s.row, p.col0 + s.col, v, held.strips[i]);
+    if (!apus_gemm_is_in(s, p, first + i)) continue;
+    GEMM_ACC v[EPILOGUE_W];
+    s.read(first + i, v);
+    apus_gemm_out<EPILOGUE_W>(g, c, p.batch, p.split, p.row0 + s.row + (first + i) * GEMM_STEP, p.col0 + s.col, v,
+                              held.strips[i]);
   }
 }
 // The strips from `first` on, to the last.
-APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c, const u8 *slab,
+APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c, const apus_gemm_slab &s,
                                      const apus_gemm_part &p, u32 first = 0) {
   APUS_NOUNROLL for (; first < GEMM_STRIPS; first += GEMM_AHEAD) {
     apus_gemm_held held;
-    apus_gemm_slab_fetch(c, p, first, held);
-    apus_gemm_slab_finish(g, c, slab, p, first, held);
+    apus_gemm_slab_fetch(c, s, p, first, held);
+    apus_gemm_slab_finish(g, c, s, p, first, held);
   }
 }
 

@@ -179,11 +179,11 @@ APUS_INLINE void apus_gemm_mma(const apus_gemm_args &g, const apus_ctx &c, i64 b
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
     __syncthreads();
-    u8 *slab = shared + warp * APUS_GEMM_SLAB;
+    apus_gemm_slab slab(shared + warp * APUS_GEMM_SLAB);
     APUS_NOUNROLL for (int part = 0; part < MMA_MI * CHUNKS; part++) {
       APUS_UNROLL for (int i = 0; i < MMA_MI; i++)
         APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
-          if (part == i * CHUNKS + q) apus_gemm_slab_write(slab, &acc[i][q * BLOCKS][0], MMA_NI - q * BLOCKS);
+          if (part == i * CHUNKS + q) slab.write(&acc[i][q * BLOCKS][0], MMA_NI - q * BLOCKS);
       __syncwarp();
       int i = part / CHUNKS, q = part % CHUNKS;
       apus_gemm_slab_emit(g, c, slab, apus_gemm_part(g, t.batch, t.split, m0 + row0 + i * 16, n0 + col0 + q * GEMM_SLAB,

@@ -212,19 +212,19 @@ APUS_INLINE void apus_wg_consume(const apus_gemm_args &g, const apus_ctx &c, apu
       return apus_gemm_part(g, w.t.batch, w.t.split, (i64)w.t.m * WG_BM + own * WG_M + x * 64 + (warp & 3) * 16,
                             (i64)w.t.n * WG_N + q * GEMM_SLAB, (u32)APUS_MIN(WG_N - q * GEMM_SLAB, GEMM_SLAB));
     };
-    u8 *slab = out + warp * APUS_GEMM_SLAB;
+    apus_gemm_slab slab(out + warp * APUS_GEMM_SLAB);
     apus_gemm_held held;
-    apus_gemm_slab_fetch(c, place(0), 0, held);
+    apus_gemm_slab_fetch(c, slab, place(0), 0, held);
     finish_product();
     APUS_NOUNROLL for (int part = 0; part < MT * CHUNKS; part++) {
       APUS_UNROLL for (int m = 0; m < MT; m++)
         APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
           if (part == m * CHUNKS + q)
-            apus_gemm_slab_write(slab, &acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
+            slab.write(&acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
       __syncwarp();
       // What the next slab needs is on its way while this one is stored.
       apus_gemm_held next;
-      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, place(part + 1), 0, next);
+      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, slab, place(part + 1), 0, next);
       apus_gemm_slab_finish(g, c, slab, place(part), 0, held);
       apus_gemm_slab_emit(g, c, slab, place(part), GEMM_AHEAD);
       held = next;

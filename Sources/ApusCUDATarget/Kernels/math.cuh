@@ -1,6 +1,6 @@
 // Element functions, by the compiler's own library: 1 to 4 units in the last place. Needs prelude.cuh. Macro:
-//   APUS_BRIEF  1: all results are stored in 16 bits, and functions of f32 that have a short form may be off by 2^-16 of
-//               their value
+//   APUS_BRIEF  1: all results are stored in 16 bits, and functions of f32 that have a short form may be off by 2^-16
+//               of their value
 #ifndef APUS_MATH
 #define APUS_MATH
 
@@ -51,8 +51,8 @@ APUS_MATH_LONG_FORMS(double, f64, )
 APUS_INLINE float apus_exp_f32(float x) { return apus_exp2_short(x * 1.44269504f); }
 // 1 / (1 + exp(-x)), small values included: exp(-x) is infinite only where the quotient is no f16 or bf16 but 0.
 APUS_INLINE float apus_sigmoid_f32(float x) { return apus_reciprocal_short(1.0f + apus_exp2_short(x * -1.44269504f)); }
-// x Q(-x), where Q(a) is what a normal distribution has above a. The logarithm of Q is a polynomial to 7e-6 up to 6, from
-// where a Q(a) is below what a sum of f16 shows.
+// x Q(-x), where Q(a) is what a normal distribution has above a. The logarithm of Q is a polynomial to 7e-6 up to 6,
+// from where a Q(a) is below what an f16 can hold.
 APUS_INLINE float apus_gelu_f32(float x) {
   float a = fminf(fabsf(x), 6.0f), p = fmaf(a, -1.83483075e-6f, 6.15986719e-5f);
   p = fmaf(p, a, -9.30527749e-4f);

@@ -27,6 +27,9 @@ struct RegionGraph {
   private static func extract(_ region: AnchorRegion) -> Graph? {
     let source = region.graph
     var nodes = Set(region.nodes)
+    // Parts of tensors, and values inside that are read from memory, are no inputs of a graph of these nodes.
+    if region.views.values.contains(where: { $0.permutation == nil }) { return nil }
+    if region.operands.contains(where: { source.producer($0).map(nodes.contains) ?? false }) { return nil }
     for input in region.views.keys { if let producer = source.producer(input) { nodes.insert(producer) } }
     let anchorOperands = Set(region.node.inputs.map { region.source(of: $0) })
     var graph = Graph()

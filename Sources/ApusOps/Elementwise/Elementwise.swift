@@ -60,12 +60,14 @@ package struct Elementwise: TensorOperation {
     if x[0].type.dtype == .string { return nil }
     return [
       Operand(type) { position, arena in
-        let operands = x.map { $0.broadcast(position, of: type.shape, arena) }
+        var operands = x.map { $0.broadcast(position, of: type.shape, arena) }
+        // Operands that were not stored may be more precise than their type, which must not decide between steps.
+        if function.hasSteps { operands = zip(operands, x).map { arena.cast($0, to: $1.type.dtype) } }
         if function == .pow { return Self.power(operands[0], operands[1], type.dtype, arena) }
         let value =
           function.arity == 1
           ? arena.unary(function, operands[0]) : arena.binary(function, operands[0], operands[1])
-        return function.isExact && type.dtype.isFloat ? value : arena.cast(value, to: type.dtype)
+        return function.isExact && type.dtype.isFloat ? value : arena.result(value, of: type.dtype)
       }
     ]
   }
