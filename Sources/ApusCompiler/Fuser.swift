@@ -170,8 +170,8 @@ struct Fuser {
     {
       return StridedView(source, graph.tensorType(source), permutation: permutation)
     }
-    guard layouts[source] == nil else { return nil }
     let type = graph.tensorType(value)
+    guard layouts[source] == nil, graph.tensorType(source).dtype == type.dtype else { return nil }
     return StridedView(source, graph.tensorType(source), type.shape) { region.element([source: $0]) }
   }
 
