@@ -225,8 +225,9 @@ enum AttentionTactic: Hashable {
   /// The tactic that the problem's sizes suggest: the first that fits the memory of a block.
   static func choose(_ problem: AttentionProblem, _ architecture: CUDAArchitecture) -> AttentionTactic {
     var candidates: [AttentionTactic] = []
-    // Products of fewer keys than a tensor core takes are as quick without, and exact to f32.
-    if problem.isAligned, problem.sizes.keys.estimate >= 16 { candidates = matrixUnits(problem, architecture) }
+    // Products of fewer keys and columns than a tensor core takes are as quick without, and exact to f32.
+    let isTiny = problem.sizes.keys.estimate < 16 && problem.depth < 32
+    if problem.isAligned, !isTiny { candidates = matrixUnits(problem, architecture) }
     let rows = problem.rows.estimate
     let simt: AttentionTactic = .simt(rows: rows <= 8 ? 1 : rows * problem.items >= 132 * 64 ? 8 : 2)
     return (candidates + [simt]).first { $0.sharedByteCount(problem) <= architecture.sharedByteCount } ?? .simt(rows: 1)
@@ -266,12 +267,13 @@ enum AttentionTactic: Hashable {
     if rows <= 16 {
       let keys = problem.sizes.keys.estimate
       // Blocks of a cluster share the keys of one head where there are fewer heads than multiprocessors.
-      let cluster = architecture.capability < 90 || problem.items >= 120 ? 1 : keys <= 384 ? 4 : 8
+      let isAlone = architecture.capability < 90 || problem.items >= 120 || keys <= 64
+      let cluster = isAlone ? 1 : keys <= 384 ? 4 : 8
       return [64, 32].flatMap { count in
         [3, 2].map { .mma(warps: 1, keyWarps: count / 16, tiles: 1, keys: count, stages: $0, cluster: cluster) }
       }
     }
-    if isSmall, problem.depth <= 128 {
+    if isSmall, problem.depth <= 256 {
       return [64, 32].map { .mma(warps: 1, keyWarps: $0 / 16, tiles: 1, keys: $0, stages: 2, cluster: 1) }
     }
     let keys = problem.dtype == .f32 ? [32, 16] : [64, 32, 16]

@@ -45,13 +45,13 @@ final class Strips {
   private let tile: (buffer: Int, array: String)?
 
   /// Where loads of strips are printed, apart from what computes with them: members of a `held`, and statements that
-  /// fill them.
-  private let fetches: Scope?
+  /// fill them, those that depend on the strip's own variable alone by themselves.
+  private let fetches: (columns: Scope, rows: Scope)?
   private(set) var members = ""
 
   init(
     _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String)? = nil,
-    fetches: Scope? = nil
+    fetches: (columns: Scope, rows: Scope)? = nil
   ) {
     self.scalars = scalars
     self.tile = tile
@@ -138,8 +138,10 @@ final class Strips {
       let type = "const apus_vec<\(CDialect.storage(dtype)), \(strip.width)>"
       if let fetches, ExprArena.locals(of: index).allSatisfy({ ExprArena.dynamicExpr($0) == nil }) {
         members += "  apus_vec<\(CDialect.storage(dtype)), \(strip.width)> \(name);\n"
-        fetches.text +=
-          "    held.\(name) = *(\(type) *)(\(scalars.bufferText(buffer)) + \(scalars.text(index, fetches)));\n"
+        let isOfColumns = ExprArena.locals(of: index).allSatisfy { $0 == strip.variable.name }
+        let scope = isOfColumns ? fetches.columns : fetches.rows
+        scope.text +=
+          "    held.\(name) = *(\(type) *)(\(scalars.bufferText(buffer)) + \(scalars.text(index, scope)));\n"
         name = "held.\(name)"
         strip.loaded[access] = name
       } else {

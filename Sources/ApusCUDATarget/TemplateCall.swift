@@ -52,7 +52,7 @@ struct TemplateCall {
 
   private func code(_ epilogue: String, of kernel: Kernel?, parameters: [Dim], bufferCount: Int) -> KernelCode {
     var source = CUDAText.prelude(for: kernel)
-    for name in ["", "_HELD", "_FETCH", "_FINISH"] {
+    for name in ["", "_HELD", "_FETCH_COLUMNS", "_FETCH_ROWS", "_FINISH"] {
       source += "#define EPILOGUE\(name) KERNEL_NAME_epilogue\(name.lowercased())\n"
     }
     source += "#define EPILOGUE_W \(width)\n"
@@ -76,8 +76,8 @@ struct TemplateCall {
 
 /// The function that takes neighbouring columns of one row of a template's result, computes what is to be stored, and stores it.
 ///
-/// It is printed in two parts, so that a template can ask early for what the epilogue reads: `EPILOGUE_FETCH` fills an
-/// `EPILOGUE_HELD`, `EPILOGUE_FINISH` takes it.
+/// It is printed in parts, so that a template can ask early for what the epilogue reads: `EPILOGUE_FETCH_COLUMNS` and
+/// `EPILOGUE_FETCH_ROWS` fill an `EPILOGUE_HELD`, `EPILOGUE_FINISH` takes it.
 struct EpilogueText {
   private(set) var text: String
   private(set) var parameters: [Dim]
@@ -92,8 +92,9 @@ struct EpilogueText {
     let scalars = ScalarEmitter(kernel, parameters: parameters, bufferText: { "b\($0 + firstBuffer)" })
     scalars.hasNarrowIndices = isNarrow
     let names = kernel.variables
-    let fetches = ScalarEmitter.Scope(parent: nil, adding: names.map(\.name))
-    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"), fetches: fetches)
+    let columns = ScalarEmitter.Scope(parent: nil, adding: [names[2].name])
+    let rows = ScalarEmitter.Scope(parent: nil, adding: names.map(\.name))
+    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"), fetches: (columns, rows))
     let root = ScalarEmitter.Scope(parent: nil, adding: [])
     let batch = ScalarEmitter.Scope(parent: root, adding: [names[0].name])
     let row = ScalarEmitter.Scope(parent: batch, adding: [names[1].name])
@@ -120,8 +121,10 @@ struct EpilogueText {
     text = """
       struct EPILOGUE_HELD {
       \(strips.members)};
-      APUS_INLINE void EPILOGUE_FETCH(const apus_ctx &c, i64 batch, i64 row, i64 col, EPILOGUE_HELD &held) {
-      \(strips.members.isEmpty ? "" : declarations + places.joined() + fetches.text)}
+      APUS_INLINE void EPILOGUE_FETCH_COLUMNS(const apus_ctx &c, i64 col, EPILOGUE_HELD &held) {
+      \(columns.text.isEmpty ? "" : declarations + places[2] + columns.text)}
+      APUS_INLINE void EPILOGUE_FETCH_ROWS(const apus_ctx &c, i64 batch, i64 row, i64 col, EPILOGUE_HELD &held) {
+      \(rows.text.isEmpty ? "" : declarations + places.joined() + rows.text)}
       template <int W>
       APUS_INLINE void EPILOGUE_FINISH(
           const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W], const EPILOGUE_HELD &held) {
@@ -130,7 +133,8 @@ struct EpilogueText {
       template <int W>
       APUS_INLINE void EPILOGUE(const apus_ctx &c, i64 batch, i64 row, i64 col, const \(accumulator) (&acc)[W]) {
         EPILOGUE_HELD held;
-        EPILOGUE_FETCH(c, batch, row, col, held);
+        EPILOGUE_FETCH_COLUMNS(c, col, held);
+        EPILOGUE_FETCH_ROWS(c, batch, row, col, held);
         EPILOGUE_FINISH<W>(c, batch, row, col, acc, held);
       }
 

@@ -58,6 +58,10 @@ struct WarpgroupConvolution: Hashable {
         ? WarpgroupConvolution(m: 64, n: 64, consumers: 1, stages: 4, residentBlocks: 3)
         : WarpgroupConvolution(m: 128, n: 64, consumers: 1, stages: 4, residentBlocks: 2)
     }
+    // Where little is added up, memory is what takes time: many small blocks have more of it on its way.
+    if problem.isPlain, problem.depth <= 256, tiles(64, 128) >= 396 {
+      return WarpgroupConvolution(m: 64, n: 128, consumers: 1, stages: 2, residentBlocks: 3)
+    }
     if tiles(128, 128) >= 264 {
       return WarpgroupConvolution(m: 128, n: 128, consumers: 2, stages: 5, isPingPong: true)
     }

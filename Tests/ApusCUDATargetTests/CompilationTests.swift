@@ -38,7 +38,7 @@ import Testing
     (product("f64", "[40, 60]", "[60, 50]"), "simt 32x32"),
     (convolution("f16", "[1, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 64x32 split 2"),
     (convolution("f16", "[32, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 128x64 alone"),
-    (convolution("bf16", "[32, 28, 28, 128]", "[512, 1, 1, 128]", 1, 0), "conv wgmma 128x128 pairs"),
+    (convolution("bf16", "[32, 28, 28, 128]", "[512, 1, 1, 128]", 1, 0), "conv wgmma 64x128"),
     (convolution("f16", "[8, 28, 28, 256]", "[512, 1, 1, 256]", 2, 0), "conv wgmma 128x64"),
     (convolution("f16", "[2, 224, 224, 3]", "[64, 7, 7, 3]", 2, 3), "conv stem 8x16"),
     (convolution("bf16", "[1, 32, 32, 1]", "[24, 3, 3, 1]", 1, 1), "conv stem 8x16"),

@@ -160,14 +160,21 @@ APUS_INLINE void apus_wg_send(u32 sums, u32 bar, u32 part, u32 row, u32 col, con
     asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];"
                  ::"r"(at + j * 32), "f"(acc[4 * j]), "f"(acc[4 * j + 1]), "r"(bar) : "memory");
 }
-// Adds up this block's rows over the parts, in order.
+// Adds up this block's rows over the parts, in order, once `wait` has seen them come. What the first strip's epilogue
+// reads is fetched before.
+template <typename WAIT>
 APUS_INLINE void apus_wg_gather(const apus_gemm_args &g, const apus_ctx &c, const apus_conv_tile &t, const u8 *sums,
-                                u32 part) {
+                                u32 part, WAIT wait) {
   const int W = EPILOGUE_W, PER = WG_N / W, PART = APUS_MIN(W, 4);
-  APUS_NOUNROLL for (u32 u = threadIdx.x; u < WG_SHARE * PER; u += WG_CONSUMERS * 128) {
+  bool waited = false;
+  APUS_NOUNROLL for (u32 u = threadIdx.x; u < WG_SHARE * PER || !waited; u += WG_CONSUMERS * 128) {
     u32 r = u / PER, q = u % PER * W;
     i64 row = t.m0 + part * WG_SHARE + r, col = t.n0 + q;
-    if (row >= g.m || col >= t.n_end) continue;
+    bool is_in = u < WG_SHARE * PER && row < g.m && col < t.n_end;
+    EPILOGUE_HELD held;
+    if (is_in) apus_gemm_fetch(c, 0, row, col, held);
+    if (!waited) wait(), waited = true;
+    if (!is_in) continue;
     GEMM_ACC v[W];
     APUS_UNROLL for (int e = 0; e < W; e++) v[e] = 0;
     APUS_UNROLL for (int s = 0; s < WG_SPLIT; s++)
@@ -175,7 +182,7 @@ APUS_INLINE void apus_wg_gather(const apus_gemm_args &g, const apus_ctx &c, cons
         auto x = *(const apus_vec<float, PART> *)(sums + ((s * WG_SHARE + r) * WG_PITCH + q + e) * 4);
         APUS_UNROLL for (int i = 0; i < PART; i++) v[e + i] += x.e[i];
       }
-    apus_gemm_out<W>(g, c, 0, t.t.split, row, col, v);
+    apus_gemm_out<W>(g, c, 0, t.t.split, row, col, v, held);
   }
 }
 #endif
@@ -230,8 +237,7 @@ APUS_INLINE void apus_wg_consume(const apus_conv_args &a, const apus_ctx &c, apu
       APUS_UNROLL for (int h = 0; h < 2; h++)
         apus_wg_send(sums, come, rank, group * WG_M + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8, (lane & 3) * 2,
                      &acc[i][2 * h]);
-    apus_bar_wait_cluster(come, turn & 1);
-    apus_wg_gather(a.g, c, w.t, out, rank);
+    apus_wg_gather(a.g, c, w.t, out, rank, [&] { apus_bar_wait_cluster(come, turn & 1); });
     if (unit + step < units) {
       apus_group_sync(1, WG_CONSUMERS * 128);
       if (threadIdx.x < WG_SPLIT) apus_bar_arrive_at(gone, threadIdx.x);
@@ -249,18 +255,20 @@ APUS_INLINE void apus_wg_consume(const apus_conv_args &a, const apus_ctx &c, apu
     apus_gemm_held held;
     apus_gemm_slab_fetch(c, slab, place(0), 0, held);
     finish_product();
+    const bool AHEAD = MT * WG_N / 2 <= 64;
     APUS_NOUNROLL for (int part = 0; part < MT * CHUNKS; part++) {
+      if (!AHEAD && part > 0) apus_gemm_slab_fetch(c, slab, place(part), 0, held);
       APUS_UNROLL for (int m = 0; m < MT; m++)
         APUS_UNROLL for (int q = 0; q < CHUNKS; q++)
           if (part == m * CHUNKS + q)
             slab.write(&acc[m][q * (GEMM_SLAB / 2)], (WG_N - q * GEMM_SLAB) / 8);
       __syncwarp();
-      // What the next slab needs is on its way while this one is stored.
+      // Where there are registers, what the next slab needs is on its way while this one is stored.
       apus_gemm_held next;
-      if (part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, slab, place(part + 1), 0, next);
+      if (AHEAD && part + 1 < MT * CHUNKS) apus_gemm_slab_fetch(c, slab, place(part + 1), 0, next);
       apus_gemm_slab_finish(a.g, c, slab, place(part), 0, held);
       apus_gemm_slab_emit(a.g, c, slab, place(part), GEMM_AHEAD);
-      held = next;
+      if (AHEAD) held = next;
       __syncwarp();
     }
 #endif

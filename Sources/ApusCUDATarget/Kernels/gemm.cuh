@@ -40,9 +40,14 @@ APUS_INLINE apus_gemm_tile apus_gemm_place(u32 index, u32 tiles_m, u32 tiles_n, 
 
 #if GEMM_PARTIAL
 struct EPILOGUE_HELD {};
-APUS_INLINE void EPILOGUE_FETCH(const apus_ctx &, i64, i64, i64, EPILOGUE_HELD &) {}
+APUS_INLINE void EPILOGUE_FETCH_COLUMNS(const apus_ctx &, i64, EPILOGUE_HELD &) {}
+APUS_INLINE void EPILOGUE_FETCH_ROWS(const apus_ctx &, i64, i64, i64, EPILOGUE_HELD &) {}
 #endif
-// With what EPILOGUE_FETCH read for the same place.
+APUS_INLINE void apus_gemm_fetch(const apus_ctx &c, i64 batch, i64 row, i64 col, EPILOGUE_HELD &held) {
+  EPILOGUE_FETCH_COLUMNS(c, col, held);
+  EPILOGUE_FETCH_ROWS(c, batch, row, col, held);
+}
+// With what apus_gemm_fetch read for the same place.
 template <int W>
 APUS_INLINE void apus_gemm_out(const apus_gemm_args &g, const apus_ctx &c, i64 batch, i64 split, i64 row, i64 col,
                                const GEMM_ACC (&acc)[W], const EPILOGUE_HELD &held) {
@@ -57,7 +62,7 @@ template <int W>
 APUS_INLINE void apus_gemm_out(const apus_gemm_args &g, const apus_ctx &c, i64 batch, i64 split, i64 row, i64 col,
                                const GEMM_ACC (&acc)[W]) {
   EPILOGUE_HELD held;
-  EPILOGUE_FETCH(c, batch, row, col, held);
+  apus_gemm_fetch(c, batch, row, col, held);
   apus_gemm_out<W>(g, c, batch, split, row, col, acc, held);
 }
 
@@ -74,18 +79,26 @@ APUS_INLINE u32 apus_gemm_slab_at(u32 row, u32 col) {
   return row * (GEMM_SLAB * 4) + ((chunk ^ ((row & 3) << 1) ^ (odd & 1)) << 4) + ((col & 3) << 2);
 }
 
-// A lane has GEMM_STRIPS strips of EPILOGUE_W columns of a slab, GEMM_STEP rows apart.
+// A lane has GEMM_STRIPS strips of EPILOGUE_W columns of a slab. GEMM_LANES strips are a row; where they are no more
+// than a warp, a lane's are in the same columns, GEMM_STEP rows apart.
 #define GEMM_STRIPS (GEMM_SLAB / EPILOGUE_W / 2)
-#define GEMM_STEP (32 * EPILOGUE_W / GEMM_SLAB)
+#define GEMM_LANES (GEMM_SLAB / EPILOGUE_W)
+#define GEMM_STEP (GEMM_LANES <= 32 ? 32 / GEMM_LANES : 1)
 // The slab of a warp as a lane sees it.
 struct apus_gemm_slab {
   u8 *base;
-  u32 row, col, to[GEMM_SLAB / 8], from[APUS_CEIL(EPILOGUE_W, 4)];
+  u32 row0, col0, to[GEMM_SLAB / 8], from[APUS_CEIL(EPILOGUE_W, 4)];
   APUS_INLINE apus_gemm_slab(u8 *base) : base(base) {
     u32 lane = apus_lane();
-    row = lane / (GEMM_SLAB / EPILOGUE_W), col = lane % (GEMM_SLAB / EPILOGUE_W) * EPILOGUE_W;
+    row0 = lane / GEMM_LANES, col0 = lane % GEMM_LANES * EPILOGUE_W;
     APUS_UNROLL for (u32 j = 0; j < GEMM_SLAB / 8; j++) to[j] = apus_gemm_slab_at(lane >> 2, 8 * j + 2 * (lane & 3));
-    APUS_UNROLL for (u32 e = 0; e < EPILOGUE_W; e += 4) from[e / 4] = apus_gemm_slab_at(row, col + e);
+    APUS_UNROLL for (u32 e = 0; e < EPILOGUE_W; e += 4) from[e / 4] = apus_gemm_slab_at(row0, col0 + e);
+  }
+  APUS_INLINE u32 row(u32 strip) const {
+    return GEMM_LANES <= 32 ? row0 + strip * GEMM_STEP : strip / APUS_CEIL(GEMM_LANES, 32);
+  }
+  APUS_INLINE u32 col(u32 strip) const {
+    return GEMM_LANES <= 32 ? col0 : col0 + strip % APUS_CEIL(GEMM_LANES, 32) * 32 * EPILOGUE_W;
   }
   // Columns of 8, of rows g and g + 8.
   APUS_INLINE void write(const float *acc, int blocks) const {
@@ -101,7 +114,7 @@ struct apus_gemm_slab {
     APUS_UNROLL for (int e = 0; e < EPILOGUE_W; e += PART) {
       // The pattern of banks repeats after four rows.
       u32 at = GEMM_STEP % 4 == 0 ? from[e / 4] + strip * (GEMM_STEP * GEMM_SLAB * 4)
-                                  : apus_gemm_slab_at(row + strip * GEMM_STEP, col + e);
+                                  : apus_gemm_slab_at(row(strip), col(strip) + e);
       auto part = *(const apus_vec<float, PART> *)(base + at);
       APUS_UNROLL for (int j = 0; j < PART; j++) v[e + j] = part.e[j];
     }
@@ -124,14 +137,20 @@ struct apus_gemm_part {
 #define GEMM_AHEAD APUS_MIN(GEMM_STRIPS, 4)
 struct apus_gemm_held { EPILOGUE_HELD strips[GEMM_AHEAD]; };
 APUS_INLINE bool apus_gemm_is_in(const apus_gemm_slab &s, const apus_gemm_part &p, u32 strip) {
-  return s.row + strip * GEMM_STEP < p.rows && s.col < p.cols;
+  return s.row(strip) < p.rows && s.col(strip) < p.cols;
 }
 // For the strips from `first` on.
 APUS_INLINE void apus_gemm_slab_fetch(const apus_ctx &c, const apus_gemm_slab &s, const apus_gemm_part &p, u32 first,
                                       apus_gemm_held &held) {
-  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++)
-    if (apus_gemm_is_in(s, p, first + i))
-      EPILOGUE_FETCH(c, p.batch, p.row0 + s.row + (first + i) * GEMM_STEP, p.col0 + s.col, held.strips[i]);
+  EPILOGUE_HELD columns;
+  if (s.col(0) < p.cols) EPILOGUE_FETCH_COLUMNS(c, p.col0 + s.col(0), columns);
+  APUS_UNROLL for (u32 i = 0; i < GEMM_AHEAD; i++) {
+    held.strips[i] = columns;
+    i64 col = p.col0 + s.col(first + i);
+    if (!apus_gemm_is_in(s, p, first + i)) continue;
+    if (GEMM_LANES > 32) EPILOGUE_FETCH_COLUMNS(c, col, held.strips[i]);
+    EPILOGUE_FETCH_ROWS(c, p.batch, p.row0 + s.row(first + i), col, held.strips[i]);
+  }
 }
 APUS_INLINE void apus_gemm_slab_finish(const apus_gemm_args &g, const apus_ctx &c, const apus_gemm_slab &s,
                                        const apus_gemm_part &p, u32 first, const apus_gemm_held &held) {
@@ -139,7 +158,7 @@ APUS_INLINE void apus_gemm_slab_finish(const apus_gemm_args &g, const apus_ctx &
     if (!apus_gemm_is_in(s, p, first + i)) continue;
     GEMM_ACC v[EPILOGUE_W];
     s.read(first + i, v);
-    apus_gemm_out<EPILOGUE_W>(g, c, p.batch, p.split, p.row0 + s.row + (first + i) * GEMM_STEP, p.col0 + s.col, v,
+    apus_gemm_out<EPILOGUE_W>(g, c, p.batch, p.split, p.row0 + s.row(first + i), p.col0 + s.col(first + i), v,
                               held.strips[i]);
   }
 }
