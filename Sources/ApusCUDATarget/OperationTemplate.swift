@@ -67,7 +67,7 @@ struct OperationCall {
   var call: String
   var buffers: [Int]
   var parameters: [Dim]
-  /// Units of work, of which each block takes every `blockCount`th.
+  /// Units of work, of which each block, or each cluster of blocks, takes one and then others a stride apart.
   var units: Dim
   var threads = 256
   var sharedByteCount = 0
@@ -95,7 +95,9 @@ struct OperationCall {
 
       """
     let code = KernelCode(
-      source: source, parameters: parameters, blocks: Dim.minimum(units, Dim(Self.mostBlocks)), threads: threads,
+      source: source, parameters: parameters,
+      blocks: Dim.minimum(units, Dim(Self.mostBlocks / self.cluster)) * Dim(self.cluster),
+      threads: threads,
       sharedByteCount: sharedByteCount)
     builder.launch(
       code, buffers: buffers, name: node.op.name, sources: node.name.isEmpty ? [] : [node.name], tactic: tactic,

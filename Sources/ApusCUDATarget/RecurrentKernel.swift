@@ -68,7 +68,7 @@ struct RecurrentKernel: OperationKernel {
           layer.run(block, blockCount, shared);
 
         """,
-      buffers: buffers, parameters: [steps, batch, groups], units: groups * Dim(cluster), threads: Self.threads,
+      buffers: buffers, parameters: [steps, batch, groups], units: groups, threads: Self.threads,
       sharedByteCount: Self.stateByteCount(op, x.dtype, rows: rows), cluster: cluster
     ).emit(
       node, tactic: "recurrent \(rows)\(cluster > 1 ? " cluster \(cluster)" : "")",

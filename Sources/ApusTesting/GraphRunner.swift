@@ -62,12 +62,13 @@ package struct GraphRunner {
   }
 
   /// Steps whose launches have five blocks, or none where there is nothing to do: results do not depend on their number.
+  /// Blocks that work together come in eights.
   private static func split(_ steps: [Step]) -> [Step] {
     steps.map { step in
       var step = step
       switch step.action {
       case .launch(var launch):
-        launch.blocks = Dim.minimum(launch.blocks, 1) * 5
+        launch.blocks = Dim.minimum(launch.blocks, 1) * (launch.blocks.split(by: 8).rest == 0 ? 40 : 5)
         step.action = .launch(launch)
       case .branch(let condition, let then, let otherwise):
         step.action = .branch(condition: condition, then: split(then), else: split(otherwise))
