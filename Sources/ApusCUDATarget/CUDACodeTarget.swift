@@ -64,15 +64,18 @@ package struct CUDACodeTarget: Target {
 /// The CUDA texts that kernels are made of.
 package enum CUDAText {
   /// What every kernel starts with.
-  private static let prelude =
+  package static let prelude =
     text(PackageResources.prelude_cuh) + ptx + text(PackageResources.math_cuh) + ScalarText.scalar
+
+  /// What comes before the prelude to make functions take their short forms.
+  package static let brief = "#define APUS_BRIEF 1\n"
 
   /// What a kernel starts with; functions take their short forms where all it stores are floats of 16 bits.
   static func prelude(for kernel: Kernel?) -> String {
     let isBrief = kernel?.stores.allSatisfy { store in
       kernel?.arena.buffers[store.buffer] == .f16 || kernel?.arena.buffers[store.buffer] == .bf16
     }
-    return (isBrief ?? false ? "#define APUS_BRIEF 1\n" : "") + prelude
+    return (isBrief ?? false ? brief : "") + prelude
   }
 
   /// The part of the prelude that is instructions of GPUs.

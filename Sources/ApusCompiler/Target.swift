@@ -192,11 +192,6 @@ package struct StridedView {
 package struct Placement {
   package let shape: Shape
   package let permutation: [Int]
-
-  package init(source: ValueID, permutation: [Int]) {
-    self.source = source
-    self.permutation = permutation
-  }
 }
 
 /// A node that a template computes, with what is applied to each element before it is stored.
