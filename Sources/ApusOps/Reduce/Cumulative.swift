@@ -95,9 +95,10 @@ package struct Cumulative: TensorOperation {
   }
 
   package func dims(_ x: [[Dim]?], _ types: [TensorType]) -> [[Dim]?]? {
-    guard var dims = x[0], let shape = types[0].constantShape, !shape.contains(0), !types[0].dtype.isFloat else {
-      return nil
-    }
+    // Narrow sums wrap, which sizes do not.
+    guard var dims = x[0], let shape = types[0].constantShape, !shape.contains(0), !types[0].dtype.isFloat,
+      types[0].dtype.byteCount >= 4
+    else { return nil }
     let reduced = ReducedAxes(axes: [axis < 0 ? axis + shape.count : axis], keepDims: false)
     let forward = reduced.offsets(shape)
     for start in reduced.starts(shape) {
