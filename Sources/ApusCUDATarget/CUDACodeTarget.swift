@@ -49,15 +49,23 @@ package struct CUDACodeTarget: Target {
   }
 
   package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
-    let compiler = KernelCompiler(
-      compiler: try NVRTC.find(), options: options, form: architecture.isVirtual ? .assembly : .machineCode, jobs: jobs)
-    return try compiler.images(of: sources, progress: progress).map {
-      KernelImage(target: architecture.name, bytes: $0)
-    }
+    try compiler().images(of: sources, progress: progress).map { KernelImage(target: architecture.name, bytes: $0) }
   }
 
-  private var options: [String] {
-    ["--gpu-architecture=\(architecture.name)", "-std=c++17", "-default-device", "--diag-suppress=177,550,39,186,68"]
+  /// Bytes for a thread that the kernels of sources, compiled before, keep in local memory for want of registers.
+  package func spilledByteCounts(of sources: [String]) throws(BuildError) -> [Int] {
+    try compiler().spilledByteCounts(of: sources)
+  }
+
+  private func compiler() throws(BuildError) -> KernelCompiler {
+    var options = [
+      "--gpu-architecture=\(architecture.name)", "-std=c++17", "-default-device",
+      "--diag-suppress=177,550,39,186,68",
+    ]
+    // Registers are given out where machine code is made.
+    if !architecture.isVirtual { options.append("--ptxas-options=-v") }
+    return KernelCompiler(
+      compiler: try NVRTC.find(), options: options, form: architecture.isVirtual ? .assembly : .machineCode, jobs: jobs)
   }
 }
 

@@ -53,6 +53,11 @@ package struct NVRTC: Sendable {
   package struct Compilation: Sendable {
     package let bytes: [UInt8]
     package let log: String
+
+    /// Bytes for a thread that go to local memory for want of registers, as the log of `--ptxas-options=-v` tells.
+    package var spilledByteCount: Int {
+      log.matches(of: /([0-9]+) bytes spill stores/).reduce(0) { $0 + (Int($1.1) ?? 0) }
+    }
   }
 
   /// What sources become.
@@ -116,13 +121,30 @@ struct KernelCompiler: Sendable {
   let form: NVRTC.Form
   let jobs: Int
 
+  /// Where each source's results are kept, without the ending.
+  private func places(of sources: [String]) throws(BuildError) -> [String] {
+    let folder = try BuildCache.folder("cubins")
+    let identity = ([compiler.version] + options).joined(separator: " ")
+    return sources.map { "\(folder)/\(ContentHash.hex([$0, identity]))" }
+  }
+
+  /// Bytes for a thread that each source's kernel, compiled before, keeps in local memory for want of registers.
+  func spilledByteCounts(of sources: [String]) throws(BuildError) -> [Int] {
+    try places(of: sources).map { place in
+      guard let file = try? MappedFile(path: place + Self.spilled) else { return 0 }
+      return withExtendedLifetime(file) { Int(String(decoding: file.bytes, as: UTF8.self)) ?? 0 }
+    }
+  }
+
+  /// The ending of what says how much a kernel spills; kernels that spill nothing have no such file.
+  private static let spilled = ".spilled"
+
   /// What each source becomes, in their order.
   ///
   /// - Throws: ``BuildError`` with what failed, every source that did.
   func images(of sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [[UInt8]] {
-    let folder = try BuildCache.folder("cubins")
-    let identity = ([compiler.version] + options).joined(separator: " ")
-    let paths = sources.map { "\(folder)/\(ContentHash.hex([$0, identity])).\(form.rawValue)" }
+    let places = try places(of: sources)
+    let paths = places.map { "\($0).\(form.rawValue)" }
     let missing = sources.indices.filter { access(paths[$0], R_OK) != 0 }
     var done = sources.count - missing.count
     progress(done, sources.count)
@@ -138,7 +160,7 @@ struct KernelCompiler: Sendable {
           let position = next.wrappingAdd(1, ordering: .relaxed).oldValue
           if position >= part.count { return }
           let index = part[position]
-          do throws(BuildError) { try compile(sources[index], to: paths[index]) } catch {
+          do throws(BuildError) { try compile(sources[index], to: places[index]) } catch {
             problems.withLock { $0.append((index, error.problems)) }
           }
         }
@@ -159,13 +181,17 @@ struct KernelCompiler: Sendable {
     return images
   }
 
-  private func compile(_ source: String, to path: String) throws(BuildError) {
+  private func compile(_ source: String, to place: String) throws(BuildError) {
     let result = try compiler.compile(source, options: options, to: form)
     // The compiler serialises matrix instructions whose registers it cannot keep apart: a kernel that is much slower.
     if result.log.contains("C7510") || result.log.contains("wgmma pipeline crossing") {
       throw BuildError("APUS-B-0051", "matrix instructions are serialised: \(result.log.prefix(600))")
     }
-    do { try AtomicFile.write(result.bytes, to: path) } catch {
+    do {
+      let spilled = result.spilledByteCount
+      if spilled > 0 { try AtomicFile.write(Array(String(spilled).utf8), to: place + Self.spilled) }
+      try AtomicFile.write(result.bytes, to: "\(place).\(form.rawValue)")
+    } catch {
       throw BuildError("APUS-B-0013", "\(error)", hint: "APUS_CACHE names another folder.")
     }
   }

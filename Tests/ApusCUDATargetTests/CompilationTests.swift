@@ -16,12 +16,13 @@ import Testing
 
   @Test(.enabled(if: isPossible), arguments: ["sm_80", "sm_89", "sm_90a", "sm_100a"])
   func everySampleCompiles(_ architecture: String) throws {
-    let target = try CUDACodeTarget(
-      name: architecture, native: nil, jobs: ProcessInfo.processInfo.activeProcessorCount)
+    let target = try RecordingTarget(architecture)
     for graph in try SampleGroup.all.flatMap({ try $0.graphs() }) {
       let plan = try Builder.build(graph, name: "samples", targets: [target], options: BuildOptions()).plans[0]
       #expect(plan.images.count == plan.functions.count)
       #expect(plan.images.allSatisfy { $0.bytes.count > 500 && $0.target == architecture })
+      let spills = try target.spills(plan)
+      #expect(spills == [])
     }
   }
 
@@ -67,27 +68,29 @@ import Testing
   }
 
   @Test(arguments: regions.indices) func templatesAreChosenBySize(_ index: Int) throws {
-    let plan = try Self.plan(Self.regions[index].graph, for: "sm_90a", compiles: false)
+    let plan = try Self.plan(Self.regions[index].graph, for: UncompiledTarget("sm_90a"))
     #expect(plan.steps.map(\.tactic).joined(separator: "+") == Self.regions[index].tactics)
   }
 
   @Test(.enabled(if: isPossible), arguments: ["sm_80", "sm_89", "sm_90a", "sm_100a"])
   func templatesCompile(_ architecture: String) throws {
-    for region in Self.regions { _ = try Self.plan(region.graph, for: architecture, compiles: true) }
+    let target = try RecordingTarget(architecture)
+    for region in Self.regions {
+      let plan = try Self.plan(region.graph, for: target)
+      let spills = try target.spills(plan)
+      #expect(spills == [], "\(region.graph)")
+    }
   }
 
-  private static func plan(_ text: String, for architecture: String, compiles: Bool) throws -> Plan {
+  private static func plan(_ text: String, for target: any Target) throws -> Plan {
     var graph = try GraphText.parse(text, catalogue: .standard)
     graph.outputNames = graph.outputs.indices.map { "y\($0)" }
-    let jobs = ProcessInfo.processInfo.activeProcessorCount
-    let target = try CUDACodeTarget(name: architecture, native: nil, jobs: jobs)
-    let chosen: any Target = compiles ? target : UncompiledTarget(base: target)
-    return try Builder.build(graph, name: "region", targets: [chosen], options: BuildOptions()).plans[0]
+    return try Builder.build(graph, name: "region", targets: [target], options: BuildOptions()).plans[0]
   }
 
   /// Assembly ends with a zero, as the driver wants it.
   @Test(.enabled(if: isPossible)) func virtualArchitecturesGiveAssembly() throws {
-    let plan = try Self.plan(Self.regions[0].graph, for: "compute_80", compiles: true)
+    let plan = try Self.plan(Self.regions[0].graph, for: RecordingTarget("compute_80"))
     for image in plan.images {
       let text = String(decoding: image.bytes, as: UTF8.self)
       #expect(image.target == "compute_80" && image.bytes.last == 0 && text.contains(".target sm_80"))
@@ -117,19 +120,5 @@ import Testing
   @Test func anUnknownArchitectureIsRefused() {
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "sm_12", native: nil, jobs: 1) }
     #expect(throws: BuildError.self) { try CUDACodeTarget(name: "native", native: nil, jobs: 1) }
-  }
-}
-
-/// A target that makes sources and compiles nothing.
-struct UncompiledTarget: Target {
-  let base: CUDACodeTarget
-
-  var fingerprint: Fingerprint { base.fingerprint }
-  var templates: [any KernelTemplate] { base.templates }
-  var hostIsElsewhere: Bool { base.hostIsElsewhere }
-  var launchElements: Int { base.launchElements }
-  func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
-  func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
-    [KernelImage(target: fingerprint.target, bytes: [])]
   }
 }

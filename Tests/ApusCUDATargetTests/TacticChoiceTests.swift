@@ -18,7 +18,7 @@ import Testing
   }
 
   private static func target(_ name: String = "sm_90a") throws -> any Target {
-    UncompiledTarget(base: try CUDACodeTarget(name: name, native: nil, jobs: 1))
+    try UncompiledTarget(name)
   }
 
   /// The steps with functions by name, and slots by what they are.
