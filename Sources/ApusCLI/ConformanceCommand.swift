@@ -23,6 +23,7 @@ struct ConformanceCommand: ParsableCommand {
 
         apus conformance cases/node --mode all --list-failures
         apus conformance samples --backend cuda
+        apus conformance samples --backend cuda --dtype bf16
         apus conformance cases/node --exclude '*_expanded*' --json results.json
       """)
 
@@ -32,12 +33,25 @@ struct ConformanceCommand: ParsableCommand {
     var modes: [ConformanceMode] { ConformanceMode(rawValue: rawValue).map { [$0] } ?? ConformanceMode.allCases }
   }
 
+  /// Types that hold less than f32.
+  enum NarrowType: String, CaseIterable, ExpressibleByArgument {
+    case f16, bf16
+
+    var dtype: DType { self == .f16 ? .f16 : .bf16 }
+  }
+
   @Argument(
     help: "The folder of cases, one case, or `samples`: those of Apus's own operations.", completion: .directory)
   var folder: String
 
   @Option(help: ArgumentHelp("What to run on: \(Backend.all.map(\.name).joined(separator: ", ")).", valueName: "NAME"))
   var backend = "cpu"
+
+  @Option(help: "Give the samples operands of this type in place of f32, and compare with references in f64.")
+  var dtype: NarrowType?
+
+  @Option(help: "Run the samples in this form and no other.")
+  var form: GraphRunner.Form?
 
   @Option(help: ArgumentHelp("Run the cases whose name matches.", valueName: "GLOB"))
   var filter = "*"
@@ -71,8 +85,17 @@ struct ConformanceCommand: ParsableCommand {
       throw UsageError(
         "APUS-C-0014", "--timeout takes 1 to 86400 s, --memory 64 to 1048576 MiB, --jobs 1 to 1024")
     }
-    let chosen = try chosenBackend()
+    let chosen = try Backend(argument: backend)
     if folder == Self.samples { return try runSamples(chosen) }
+    if let dtype {
+      throw UsageError(
+        "APUS-C-0026", "types are for `samples`: the cases of a folder have theirs", place: "--dtype \(dtype.rawValue)")
+    }
+    if let form {
+      throw UsageError(
+        "APUS-C-0026", "forms are for `samples`: cases have modes", place: "--form \(form.rawValue)",
+        hint: "Give --mode instead.")
+    }
     let folders = try ConformanceCase.find(in: folder, matching: filter, except: exclude)
     let modes = mode.modes
     let suite = ConformanceSuite(
@@ -94,19 +117,24 @@ struct ConformanceCommand: ParsableCommand {
 
   private static let samples = "samples"
 
-  private func chosenBackend() throws(UsageError) -> Backend {
-    let names = Backend.all.map(\.name)
-    if let chosen = Backend.all.first(where: { $0.name == backend }) { return chosen }
-    throw UsageError(
-      "APUS-C-0016", "there is no backend '\(backend)'", place: "--backend",
-      hint: Spelling.hint(for: backend, in: names))
-  }
-
   /// Runs the samples of all operations in every form, in this process.
   private func runSamples(_ backend: Backend) throws {
-    let suite = SampleSuite(target: try backend.makeTarget("native", jobs), device: try backend.makeDevice(nil))
+    let suite = SampleSuite(
+      target: try backend.makeTarget("native", jobs), device: try backend.makeDevice(nil), isWide: dtype != nil)
     let progress = ProgressBar(isQuiet: quiet)
-    let runs = SampleGroup.all.flatMap { group in GraphRunner.Form.allCases.map { (group, $0) } }
+    var refused: Set<String> = []
+    var undoubled: Set<String> = []
+    let groups = dtype.map { narrow in
+      SampleGroup.all.map { group in
+        group.narrowed(to: narrow.dtype) {
+          refused.insert($0)
+        } takesNoDouble: {
+          undoubled.insert($0)
+        }
+      }
+    }
+    let forms = form.map { [$0] } ?? GraphRunner.Form.allCases
+    let runs = (groups ?? SampleGroup.all).flatMap { group in forms.map { (group, $0) } }
     var complaints: [String] = []
     for (index, (group, form)) in runs.enumerated() {
       progress.update("samples", index, of: runs.count)
@@ -114,8 +142,17 @@ struct ConformanceCommand: ParsableCommand {
     }
     progress.finish()
     complaints.forEach { print($0) }
-    let count = SampleGroup.all.reduce(0) { $0 + $1.samples.count }
-    print("\(count) samples in \(GraphRunner.Form.allCases.count) forms: \(complaints.count) complaints")
+    if let dtype {
+      print("operations that take no \(dtype.rawValue) in place of f32: \(refused.sorted().joined(separator: ", "))")
+      print(
+        "compared with what their references give for \(dtype.rawValue): \(undoubled.sorted().joined(separator: ", "))")
+      let tolerance = Closeness.tolerance(dtype.dtype, 0)
+      print(
+        "the others with references in f64: \(tolerance) of the larger of 1 and the magnitude, or what a sample accepts"
+      )
+    }
+    let count = (groups ?? SampleGroup.all).reduce(0) { $0 + $1.samples.count }
+    print("\(count) samples in \(forms.count) forms: \(complaints.count) complaints")
     if !complaints.isEmpty { throw ExitStatus(code: ExitStatus.userError) }
   }
 
@@ -147,3 +184,5 @@ struct ConformanceCommand: ParsableCommand {
     #endif
   }
 }
+
+extension GraphRunner.Form: ExpressibleByArgument {}

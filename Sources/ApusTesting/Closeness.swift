@@ -16,7 +16,8 @@ package enum Closeness {
     return largest
   }
 
-  /// What is accepted for a type when `f32` is accepted for f32.
+  /// What is accepted for a type when `f32` is accepted for f32: for types of 16 bits four roundings to the type (2^-11 each for
+  /// f16, 2^-8 for bf16), since results are rounded once and steps on the way may be.
   package static func tolerance(_ dtype: DType, _ f32: Double) -> Double {
     switch dtype {
     case .f64: 1e-9

@@ -45,11 +45,13 @@ struct SampleBatch {
   }
 
   /// Operands of all members for a trial, with the cases they come from.
-  func cases(trial: Int) throws -> (inputs: [HostValue], cases: [SampleCase]) {
+  ///
+  /// - Parameter isWide: whether references compute in f64.
+  func cases(trial: Int, isWide: Bool) throws -> (inputs: [HostValue], cases: [SampleCase]) {
     var inputs: [HostValue] = []
     var cases: [SampleCase] = []
     for member in members {
-      let one = try SampleCase(member.sample, trial: trial, seed: UInt64(member.index * 10 + trial))
+      let one = try SampleCase(member.sample, trial: trial, seed: UInt64(member.index * 10 + trial), isWide: isWide)
       inputs += one.operands
       inputs += member.extra.map { .tensor(HostTensor(.u8, [one.sizes[$0] ?? 0])) }
       cases.append(one)

@@ -22,8 +22,10 @@ package struct SampleCase: CustomStringConvertible, Sendable {
   /// The trials that a sample is worth: smallest, largest and some sizes between.
   package static func trialCount(_ sample: Sample) -> Int { sample.symbols.isEmpty ? 1 : 3 }
 
-  /// - Parameter trial: 0 takes the smallest sizes, 1 the largest, any other random ones.
-  package init(_ sample: Sample, trial: Int, seed: UInt64) throws {
+  /// - Parameters:
+  ///   - trial: 0 takes the smallest sizes, 1 the largest, any other random ones.
+  ///   - isWide: whether the reference computes in f64.
+  package init(_ sample: Sample, trial: Int, seed: UInt64, isWide: Bool = false) throws {
     self.sample = sample
     var generator = RandomTensor.Generator(seed: seed)
     var sizes: [String: Int] = [:]
@@ -44,7 +46,7 @@ package struct SampleCase: CustomStringConvertible, Sendable {
       if let constant = sample.constants[index] { return .tensor(constant) }
       return Self.random(type, seed: seed * 100 + UInt64(index), sample.values[index])
     }
-    results = try op.reference(operands)
+    results = try isWide ? Self.resultsInDouble(op, operands) : op.reference(operands)
   }
 
   private static func random(_ type: ValueType, seed: UInt64, _ range: ClosedRange<Double>?) -> HostValue {

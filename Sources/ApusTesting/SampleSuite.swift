@@ -55,10 +55,13 @@ extension SampleGroup {
 package struct SampleSuite {
   private let target: any Target
   private let device: any Device
+  private let isWide: Bool
 
-  package init(target: any Target, device: any Device) {
+  /// - Parameter isWide: whether references compute in f64, whatever the types.
+  package init(target: any Target, device: any Device, isWide: Bool = false) {
     self.target = target
     self.device = device
+    self.isWide = isWide
   }
 
   /// What is wrong with the samples of a group in a form; empty when all agree.
@@ -104,7 +107,7 @@ package struct SampleSuite {
     _ batch: SampleBatch, _ runner: GraphRunner, _ form: GraphRunner.Form, trial: Int
   ) throws -> [String] {
     var complaints: [String] = []
-    let (inputs, cases) = try batch.cases(trial: trial)
+    let (inputs, cases) = try batch.cases(trial: trial, isWide: isWide)
     let expected = cases.flatMap(\.results)
     let (outputs, overrun) = try runner.run(inputs, expected: expected)
     for (member, one) in zip(batch.members, cases) {
