@@ -98,8 +98,8 @@ let package = Package(
     tests(
       "ApusTests",
       [
-        "Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusTesting", "TestSupport",
-        "CAllocationCounter",
+        "Apus", "ApusCompiler", "ApusCore", "ApusGraph", "ApusImport", "ApusOps", "ApusRuntime", "ApusCUDADevice",
+        "CApusCUDA", "ApusTesting", "TestSupport", "CAllocationCounter",
       ]),
     tests("ApusTestingTests", ["ApusTesting", "ApusCore"]),
     tests(

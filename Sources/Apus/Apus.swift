@@ -54,16 +54,19 @@ package func build(
 ///   - shapes: sizes that replace those of the inputs named; inputs left out keep their symbols.
 ///   - profiles: ranges of sizes, each with kernels of its own; none for one plan that takes every size.
 ///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
-///   - targets: `native`, or instruction-set levels such as `x86-64-v3`: the engine has plans for each of them.
+///   - backend: what the engine runs on: `cpu` or `cuda`.
+///   - targets: `native`, or the backend's names of machines such as `x86-64-v3` and `sm_90a`: the engine has plans for each of
+///     them.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], breaks: [String] = [],
-  targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
+  backend: String = "cpu", targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let model = try importModel(url.path, shapes: shapes)
-  let result = try build(model, targets: targets, options: BuildOptions(profiles: profiles, breaks: breaks))
+  let options = BuildOptions(profiles: profiles, breaks: breaks)
+  let result = try build(model, for: try .named(backend), targets: targets, options: options)
   result.warnings.forEach(warn)
   return result.plans
 }
@@ -75,17 +78,18 @@ public func buildPlans(
 ///   - url: the model that the plans were built from.
 ///   - plans: those of the engine, as ``Engine/plans`` or `buildPlans` gives them.
 ///   - shapes: those that the plans were built with.
-///   - targets: those that the plans were built for.
+///   - backend: the one that the plans were built for, as are `targets`.
 /// - Throws: ``ImportError``, or ``BuildError``: `APUS-B-0040` for another model, `-0041` other targets, `-0042` a name that is
 ///   taken.
 /// - Returns: the plans, those of each target with those for `profiles` behind them.
 public func buildPlans(
   contentsOf url: URL, adding profiles: [Profile], to plans: [Plan], shapes: [String: [Int]] = [:],
-  targets: [String] = ["native"]
+  backend: String = "cpu", targets: [String] = ["native"]
 ) throws -> [Plan] {
   if profiles.isEmpty { return plans }
   let model = try importModel(url.path, shapes: shapes)
-  return try build(model, targets: targets, options: BuildOptions(profiles: profiles, earlier: plans)).plans
+  let options = BuildOptions(profiles: profiles, earlier: plans)
+  return try build(model, for: try .named(backend), targets: targets, options: options).plans
 }
 
 /// Builds the model in a file for the profiles that its inputs declare.
@@ -94,19 +98,21 @@ public func buildPlans(
 ///   - inputs: declarations; inputs of the model left out keep their symbols.
 ///   - profileNames: names of the profiles by position.
 ///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
+///   - backend: what the engine runs on: `cpu` or `cuda`.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``BuildError`` with every mistake of the declarations, `APUS-B-0026` when the model has an input of another
 ///   element type; ``ImportError`` or ``BuildError`` of the model.
 /// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, inputs: [Input], profileNames: [String] = [], breaks: [String] = [],
-  targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
+  backend: String = "cpu", targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
     url.path, ImportOptions(shapes: set.shapes, values: set.values, catalogue: .standard))
   try checkTypes(inputs, of: model)
-  let result = try build(model, targets: targets, options: BuildOptions(profiles: set.profiles, breaks: breaks))
+  let options = BuildOptions(profiles: set.profiles, breaks: breaks)
+  let result = try build(model, for: try .named(backend), targets: targets, options: options)
   result.warnings.forEach(warn)
   return result.plans
 }

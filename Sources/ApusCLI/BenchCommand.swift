@@ -66,7 +66,9 @@ struct BenchCommand: ParsableCommand {
   var pipeline: Int?
 
   @Option(
-    help: ArgumentHelp("Load, run and free the model N times, and say what memory is left taken.", valueName: "N"))
+    help: ArgumentHelp(
+      "Load the engine or build the model, run and free it, N times, and say what memory is left taken.", valueName: "N"
+    ))
   var reload: Int?
 
   @Flag(help: "Print JSON.")
@@ -80,11 +82,13 @@ struct BenchCommand: ParsableCommand {
     let profile = try execution.selection()
     let log = try execution.shapeLog()
     let session = try Session(
-      model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
+      model, shapes: shape, profile: profile, backend: execution.chosenBackend(), threads: execution.threadCount(),
+      progress: progress)
     if let reload {
       let measurement = try ReloadMeasurement(session, count: reload, seed: seed, profile, progress) {
         try Session(
-          model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: ProgressBar(isQuiet: true)
+          model, shapes: shape, profile: profile, backend: execution.chosenBackend(), threads: execution.threadCount(),
+          progress: ProgressBar(isQuiet: true)
         )
       }
       progress.finish()
@@ -92,7 +96,8 @@ struct BenchCommand: ParsableCommand {
     }
     if let switched { return try measureSwitch(switched, session, progress) }
     if !phases.isEmpty {
-      let measurement = try PhaseMeasurement(session, phases, rounds: runs, seconds: duration, seed: seed, progress)
+      let measurement = try PhaseMeasurement(
+        session, phases, rounds: runs, seconds: duration, seed: seed, captures: !execution.noCapture, progress)
       progress.finish()
       return print(json ? measurement.json.description : measurement.text)
     }
@@ -103,7 +108,7 @@ struct BenchCommand: ParsableCommand {
       progress.finish()
       return print(json ? measurement.json.description : measurement.text)
     }
-    let context = try session.engine.makeContext(timeLimit: try execution.limit())
+    let context = try session.engine.makeContext(captures: !execution.noCapture, timeLimit: try execution.limit())
     for input in inputs.entries { try context.bind(input: input.name, to: input.value) }
     let warmEnd = ContinuousClock.now + .milliseconds(warmup)
     var warmed = 0
@@ -140,7 +145,8 @@ struct BenchCommand: ParsableCommand {
         "APUS-C-0019", "two profiles are needed", place: "--switch \(argument)",
         hint: "For instance --switch decode,prefill.")
     }
-    let measurement = try SwitchMeasurement(session, pair, seconds: duration, seed: seed, progress)
+    let measurement = try SwitchMeasurement(
+      session, pair, seconds: duration, seed: seed, captures: !execution.noCapture, progress)
     progress.finish()
     print(json ? measurement.json(names).description : measurement.text(names))
   }

@@ -58,9 +58,10 @@ struct RunCommand: ParsableCommand {
     let profile = try execution.selection()
     let log = try execution.shapeLog()
     let session = try Session(
-      model, shapes: shape, profile: profile, threads: execution.threadCount(), progress: progress)
+      model, shapes: shape, profile: profile, backend: execution.chosenBackend(), threads: execution.threadCount(),
+      progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
-    let context = try session.engine.makeContext(timeLimit: try execution.limit())
+    let context = try session.engine.makeContext(captures: !execution.noCapture, timeLimit: try execution.limit())
     context.record(to: log)
     let start = ContinuousClock.now
     let results = try context.run(inputs: inputs.values, profile: profile)
@@ -142,6 +143,15 @@ struct ExecutionOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The longest to wait for a device; it is given up then.", valueName: "S"))
   var timeLimit: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "What a model is built for: \(Backend.all.map(\.name).joined(separator: ", ")) (default: cpu).", valueName: "NAME"
+    ))
+  var backend: String?
+
+  @Flag(help: "Queue the steps of a GPU one by one, without CUDA graphs.")
+  var noCapture = false
+
   @Flag(help: "Show no progress.")
   var quiet = false
 
@@ -165,6 +175,12 @@ struct ExecutionOptions: ParsableArguments {
         hint: "Give one of the two.")
     }
     return .index(useProfile)
+  }
+
+  /// - Throws: ``UsageError`` `APUS-C-0016` for a name that is not known.
+  func chosenBackend() throws(UsageError) -> Backend? {
+    guard let backend else { return nil }
+    return try Backend(argument: backend)
   }
 
   /// The log of shapes that is asked for.

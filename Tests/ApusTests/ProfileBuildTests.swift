@@ -18,7 +18,8 @@ import Testing
     let model = try ONNXModel.product.bytes.withUnsafeBytes {
       try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
     }
-    return try build(model, targets: ["x86-64-v3"], options: BuildOptions(profiles: profiles)).plans
+    return try build(model, for: .underTest, targets: [Backend.ownTarget], options: BuildOptions(profiles: profiles))
+      .plans
   }
 
   private static func x(_ rows: Int) -> HostTensor { RandomTensor.make(.f32, [rows, 4], seed: UInt64(rows)) }
@@ -90,7 +91,9 @@ import Testing
     graph.outputNames = ["y"]
     let model = Model(graph: graph, name: "tail", producer: "", opsets: [:], metadata: [:])
     let options = BuildOptions(profiles: [Profile("small", ["n": .range(min: 0, opt: 2, max: 8)])])
-    let error = #expect(throws: BuildError.self) { try build(model, targets: ["x86-64-v3"], options: options) }
+    let error = #expect(throws: BuildError.self) {
+      try build(model, for: .underTest, targets: [Backend.ownTarget], options: options)
+    }
     #expect(error?.problems.map(\.code) == ["APUS-B-0014"])
     #expect(error?.description.contains("profile 'small'") == true)
   }
@@ -100,7 +103,8 @@ import Testing
     defer { file.remove() }
     let sizes: [Input.Sizes] = [.fixed([1, 4]), .range(min: [1, 4], opt: [8, 4], max: [16, 4])]
     let input = Input("x", .f32, profiles: sizes, sharedDims: [0: "rows"])
-    let plans = try buildPlans(contentsOf: file.url, inputs: [input], profileNames: ["decode", "prefill"])
+    let plans = try buildPlans(
+      contentsOf: file.url, inputs: [input], profileNames: ["decode", "prefill"], backend: Backend.underTest.name)
     #expect(plans.map(\.profile.name) == ["decode", "prefill"])
     #expect(plans[1].shapeSymbols == [Symbol("rows", Interval(1, 16), opt: 8)])
     let context = try Engine(plans: plans, threads: 1).makeContext()

@@ -11,8 +11,6 @@ import Testing
 /// The rules of profiles that a build and a run show, by their names in the specification (D declaration, U union,
 /// X across inputs, E export). The others are in ``InputDeclarationTests``.
 @Suite struct ProfileRuleTests {
-  private static let target = "x86-64-v3"
-
   /// Plans of `y = relu(x · w)`, `x` of `n` rows and 4 columns.
   private func plans(_ profiles: [Input.Sizes], names: [String] = []) throws -> [Plan] {
     try plans([Input("x", .f32, profiles: profiles, sharedDims: [0: "n"])], names: names)
@@ -24,7 +22,8 @@ import Testing
     let file = try ModelOnDisk(ONNXModel.product)
     defer { file.remove() }
     return try buildPlans(
-      contentsOf: file.url, inputs: inputs, profileNames: names, targets: [Self.target], warn: warn)
+      contentsOf: file.url, inputs: inputs, profileNames: names, backend: Backend.underTest.name,
+      targets: [Backend.ownTarget], warn: warn)
   }
 
   private static func x(_ rows: Int) -> [String: HostTensor] {
@@ -45,7 +44,8 @@ import Testing
   @Test func d18_withoutProfilesEverySizeRuns() throws {
     let file = try ModelOnDisk(ONNXModel.product)
     defer { file.remove() }
-    let engine = try Engine(plans: try buildPlans(contentsOf: file.url, targets: [Self.target]), threads: 1)
+    let built = try buildPlans(contentsOf: file.url, backend: Backend.underTest.name, targets: [Backend.ownTarget])
+    let engine = try Engine(plans: built, threads: 1)
     #expect(engine.profiles.count == 1 && engine.profiles[0].ranges.isEmpty)
     let context = try engine.makeContext()
     for rows in [0, 1, 77] { #expect(try context.run(inputs: Self.x(rows))["y"]?.tensor?.shape == [rows, 3]) }
@@ -88,7 +88,8 @@ import Testing
     let model = Model(graph: graph, name: "m", producer: "", opsets: [:], metadata: [:])
     func refusal(_ range: Profile.Sizes) throws -> String? {
       do throws(BuildError) {
-        _ = try build(model, targets: [Self.target], options: BuildOptions(profiles: [Profile("p", ["n": range])]))
+        let options = BuildOptions(profiles: [Profile("p", ["n": range])])
+        _ = try build(model, for: .underTest, targets: [Backend.ownTarget], options: options)
         return nil
       } catch { return error.problems.first.map { "\($0.code) \($0.place): \($0.message)" } }
     }
@@ -107,7 +108,9 @@ import Testing
     let file = try ModelOnDisk(ONNXModel.product)
     defer { file.remove() }
     let found = problems {
-      _ = try buildPlans(contentsOf: file.url, profiles: [Profile("p", ["rows": .fixed(1)])], targets: [Self.target])
+      _ = try buildPlans(
+        contentsOf: file.url, profiles: [Profile("p", ["rows": .fixed(1)])], backend: Backend.underTest.name,
+        targets: [Backend.ownTarget])
     }
     #expect(found == ["APUS-B-0018 profile 'p'"])
   }
@@ -122,8 +125,9 @@ import Testing
     let file = try ModelOnDisk(ONNXModel.product)
     defer { file.remove() }
     let input = Input("x", .f32, profiles: [.fixed([1, 4]), .fixed([2, 4])])
-    let built = try buildPlans(contentsOf: file.url, inputs: [input], targets: ["x86-64-v4"])
-    #expect(built.count == 2 && built.allSatisfy { $0.fingerprint.target.hasPrefix("x86-64-v4") })
+    let built = try buildPlans(
+      contentsOf: file.url, inputs: [input], backend: Backend.underTest.name, targets: [Backend.otherTarget])
+    #expect(built.count == 2 && built.allSatisfy { $0.fingerprint.target.hasPrefix(Backend.otherTarget) })
     #expect(built[0].constants.byteCount > 0 && built[1].constants.address == built[0].constants.address)
   }
 }
@@ -134,7 +138,8 @@ import Testing
   private func warnings(_ graph: Graph, _ profiles: [Profile]) -> [String] {
     let model = Model(graph: graph, name: "m", producer: "", opsets: [:], metadata: [:])
     do throws(BuildError) {
-      let result = try build(model, targets: ["x86-64-v3"], options: BuildOptions(profiles: profiles))
+      let options = BuildOptions(profiles: profiles)
+      let result = try build(model, for: .underTest, targets: [Backend.ownTarget], options: options)
       return result.warnings.map { "\($0.code) \($0.place): \($0.message)" }
     } catch { return error.problems.map(\.code) }
   }

@@ -13,9 +13,9 @@ extension Backend: CustomTestStringConvertible {
   public var testDescription: String { name }
 }
 
-/// Profiles of a small perceptron and of a model with two inputs, on every backend. A case never names one.
+/// Profiles of a small perceptron and of a model with two inputs. A case never names a backend.
 @Suite struct ProfileRuntimeTests {
-  static let backends = [Backend.cpu]
+  static let backends = [Backend.underTest]
 
   // MARK: Models
 

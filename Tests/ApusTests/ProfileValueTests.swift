@@ -9,7 +9,6 @@ import Testing
 
 /// Profiles of integer inputs whose elements decide sizes.
 @Suite struct ProfileValueTests {
-  private static let target = "x86-64-v3"
   private static let wildcardOrRange = Input(
     "shape", .i64, values: [.fixed([-1, 4]), .range(min: [1, 4], opt: [128, 4], max: [512, 4])])
 
@@ -17,7 +16,8 @@ import Testing
     let file = try ModelOnDisk(model)
     defer { file.remove() }
     return try buildPlans(
-      contentsOf: file.url, inputs: inputs, profileNames: ["any", "sized"], targets: [Self.target])
+      contentsOf: file.url, inputs: inputs, profileNames: ["any", "sized"], backend: Backend.underTest.name,
+      targets: [Backend.ownTarget])
   }
 
   private static func ints(_ values: [Int]) -> HostTensor {
@@ -182,7 +182,7 @@ import Testing
     defer { file.remove() }
     let model = try importModel(file.url.path, values: set.values)
     let options = BuildOptions(profiles: set.profiles, breaks: ["fold"])
-    let built = try build(model, targets: [Self.target], options: options).plans
+    let built = try build(model, for: .underTest, targets: [Backend.ownTarget], options: options).plans
     #expect(built.allSatisfy { $0.steps.count == 2 && $0.runSymbols.isEmpty })
     let context = try Engine(plans: built, threads: 1).makeContext()
     for (shape, profile) in [([12, 4], 1), ([-1, 4], 0)] {

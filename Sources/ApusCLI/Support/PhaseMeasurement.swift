@@ -57,13 +57,14 @@ struct PhaseMeasurement {
   /// - Parameters:
   ///   - count: how many rounds; nil for as many as `seconds` take.
   init(
-    _ session: Session, _ phases: [Phase], rounds count: Int?, seconds: Double, seed: UInt64, _ progress: ProgressBar
+    _ session: Session, _ phases: [Phase], rounds count: Int?, seconds: Double, seed: UInt64, captures: Bool,
+    _ progress: ProgressBar
   ) throws {
     self.phases = phases
     first = Array(repeating: [], count: phases.count)
     later = first
     let inputs = try phases.map { try $0.inputs(session.engine, seed: seed) }
-    let context = try session.engine.makeContext()
+    let context = try session.engine.makeContext(captures: captures)
     // The first round prepares the context.
     try run(context, inputs)
     (first, later, rounds) = (Array(repeating: [], count: phases.count), Array(repeating: [], count: phases.count), [])

@@ -40,7 +40,7 @@ struct ReloadMeasurement {
 
   var text: String {
     var lines = [
-      "\(rounds.count) rounds of load, run and free: median \(Units.fixed(rounds.median, 2)) ms, "
+      "\(rounds.count) rounds of build or load, run and free: median \(Units.fixed(rounds.median, 2)) ms, "
         + "max \(Units.fixed(rounds.percentile(1), 2)) ms"
     ]
     if let before, let after {

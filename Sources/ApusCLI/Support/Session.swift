@@ -21,14 +21,18 @@ struct Session {
 
   /// Opens the file.
   ///
-  /// - Parameter shapes: `--shape` arguments; for a model they fix its inputs' shapes before it is built.
-  /// - Parameter profile: which profile runs; nil for the first.
+  /// - Parameters:
+  ///   - shapes: `--shape` arguments; for a model they fix its inputs' shapes before it is built.
+  ///   - profile: which profile runs; nil for the first.
+  ///   - backend: what a model is built for; nil for the CPU.
   init(
-    _ path: String, shapes arguments: [String], profile: ProfileSelection?, threads: Int?, progress: ProgressBar
+    _ path: String, shapes arguments: [String], profile: ProfileSelection?, backend: Backend?, threads: Int?,
+    progress: ProgressBar
   ) throws {
     let start = ContinuousClock.now
     if try ModelFile.isEngine(path) {
       engine = try Engine(path: path, threads: threads)
+      try backend?.check(engine.plans)
       shapes = try ShapeArguments(arguments, inputs: nil).byName
       plan = try engine.plan(for: profile, shapes: shapes)
       _ = try ShapeArguments(arguments, inputs: plan.inputTypes)
@@ -38,7 +42,7 @@ struct Session {
     }
     shapes = try ShapeArguments(arguments, inputs: nil).byName
     let options = BuildOptions { progress.update($0.rawValue, $1, of: $2) }
-    let plans = try build(try importModel(path, shapes: shapes), options: options).plans
+    let plans = try build(try importModel(path, shapes: shapes), for: backend ?? .cpu, options: options).plans
     progress.finish()
     let built = ContinuousClock.now
     engine = try Engine(plans: plans, threads: threads)

@@ -10,15 +10,16 @@ struct SwitchMeasurement {
   private let rounds: Int
 
   init(
-    _ session: Session, _ pair: [ProfileSelection], seconds: Double, seed: UInt64, _ progress: ProgressBar
+    _ session: Session, _ pair: [ProfileSelection], seconds: Double, seed: UInt64, captures: Bool,
+    _ progress: ProgressBar
   ) throws {
     let inputs = try pair.map { selection in
       let plan = try session.engine.plan(for: selection, shapes: [:])
       return try InputValues(files: [], seed: seed, plan: plan, shapes: [:]).entries
     }
-    let both = try session.engine.makeContext()
-    let first = try session.engine.makeContext()
-    let second = try session.engine.makeContext()
+    let both = try session.engine.makeContext(captures: captures)
+    let first = try session.engine.makeContext(captures: captures)
+    let second = try session.engine.makeContext(captures: captures)
     func time(_ context: borrowing ExecutionContext, _ side: Int) throws -> Duration {
       for input in inputs[side] { try context.bind(input: input.name, to: input.value) }
       let start = ContinuousClock.now
