@@ -101,6 +101,8 @@ private func settle(
     return
   }
   report.runs = runs
+  // What was wished for stays.
+  if try !Tuner.knob.value().isEmpty { return }
   let kept = Set(runs.filter(\.isKept).map(\.profile))
   if !kept.isEmpty {
     // All figures are known by now: the same decisions for the other profiles, without measuring.

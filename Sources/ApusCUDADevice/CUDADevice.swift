@@ -13,6 +13,7 @@ public final class CUDADevice: Device {
   private let processor: CUDADriver.Processor
   let context: CUDAContext
   private let pool: MemoryPool
+  private let libraries: CUDALibraries
 
   /// - Parameter ordinal: the GPU's number in the driver's order.
   /// - Throws: ``DeviceError`` `APUS-D-0010…0012` when there is no driver, `-0013` when there is no such GPU.
@@ -31,6 +32,7 @@ public final class CUDADevice: Device {
       cacheByteCount: processor.l2ByteCount)
     context = try CUDAContext(ordinal: ordinal)
     pool = try MemoryPool(context)
+    libraries = CUDALibraries(context)
   }
 
   public func suitability(of fingerprint: Fingerprint) throws(EngineFileError) -> Int {
@@ -103,6 +105,15 @@ public final class CUDADevice: Device {
       target, Int32(type), UInt32(rank), map.address, sizes, strides, box, steps, 0,
       Int32(APUS_CUDA_MAP_SWIZZLE_128), Int32(APUS_CUDA_MAP_PROMOTE_256), 0)
     try CUDADriver.check(result, "describing a tensor of sizes \(sizes), strides \(strides) in boxes of \(box)")
+  }
+
+  public func version(of library: Library) throws(DeviceError) -> Int { try CUDALibraries.version(of: library) }
+
+  public func prepare(
+    _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
+  ) throws(DeviceError) -> any DeviceCall {
+    context.enter()
+    return try libraries.prepare(call, sizes: sizes, workspaceByteCount: workspaceByteCount)
   }
 
   public func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {

@@ -31,15 +31,17 @@ package struct CUDALibrary: Sendable {
     title: "CUDA driver", purpose: "runs kernels", names: ["libcuda.so.1", "libcuda.so"],
     version: .driver("cuDriverGetVersion"))
 
+  package static let cublasLt = CUDALibrary(
+    title: "cuBLASLt", purpose: "matrix products",
+    names: ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"], version: .result("cublasLtGetVersion"))
+
   package static let all = [
     driver,
     CUDALibrary(
       title: "NVRTC", purpose: "compiles kernels",
       names: (0...).lazy.map { apus_nvrtc_name($0) }.prefix { $0 != nil }.compactMap { $0.map { String(cString: $0) } },
       version: .pair("nvrtcVersion")),
-    CUDALibrary(
-      title: "cuBLASLt", purpose: "matrix products",
-      names: ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"], version: .result("cublasLtGetVersion")),
+    cublasLt,
     CUDALibrary(
       title: "cuDNN", purpose: "convolutions", names: ["libcudnn.so.9", "libcudnn.so"],
       version: .result("cudnnGetVersion")),
@@ -76,6 +78,9 @@ package struct CUDALibrary: Sendable {
     return Finding(library: self, name: nil, path: nil, version: nil, reason: reason)
   }
 
+  /// The version in the library's own number; nil when it does not tell.
+  func number(_ handle: UnsafeMutableRawPointer) -> Int? { version.number(handle) }
+
   /// The file that a loaded library was mapped from.
   private static func path(of name: String) -> String? {
     let stem = name.split(separator: ".").first.map(String.init) ?? name
@@ -93,6 +98,11 @@ package struct CUDALibrary: Sendable {
 }
 
 extension CUDALibrary.Version {
+  fileprivate func number(_ handle: UnsafeMutableRawPointer) -> Int? {
+    guard case .result(let name) = self else { return nil }
+    return dlsym(handle, name).map { Int(apus_version_result($0)) }
+  }
+
   fileprivate func read(_ handle: UnsafeMutableRawPointer) -> String? {
     func symbol(_ name: String) -> UnsafeMutableRawPointer? { dlsym(handle, name) }
     switch self {

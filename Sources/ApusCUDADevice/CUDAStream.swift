@@ -59,6 +59,12 @@ final class CUDAStream: DeviceStream {
     note(result, "launching \(launch.blocks) blocks of \(launch.function.threads) threads")
   }
 
+  func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
+    guard failure == nil, let call = call as? any CUDACall else { return }
+    context.enter()
+    do { try call.queue(on: stream, buffers) } catch { failure = error }
+  }
+
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
     context.enter()
     note(

@@ -170,6 +170,6 @@ struct GemmSum {
         + "  apus_gemm_reduce(g, c, blockIdx.x, gridDim.x, shared);\n",
       batches: batches, rows: rows, columns: columns, width: width, blocks: Dim.minimum(strips, 1056), threads: 256,
       sharedByteCount: 0)
-    call.emit(region, tactic: "sum of \(split)", into: &builder)
+    call.emit(region, tactic: split == 1 ? "epilogue" : "sum of \(split)", into: &builder)
   }
 }

@@ -51,9 +51,10 @@ struct MatmulTemplate: KernelTemplate {
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
     guard let problem = problem(region) else { return [] }
-    return GemmTactic.candidates(problem, architecture).map {
+    let own = GemmTactic.candidates(problem, architecture).map {
       TacticCandidate(name: $0.tactic.name, microseconds: $0.microseconds)
     }
+    return own.prefix(1) + LibraryProduct.tactics(for: problem) + own.dropFirst()
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
@@ -67,6 +68,10 @@ struct MatmulTemplate: KernelTemplate {
       right = builder.addPacked(constant, layout, name: graph[source].name)
     } else {
       right = builder.slot(source)
+    }
+    if let rank = LibraryProduct.rank(of: region.tactic) {
+      let product = LibraryProduct(problem: problem, left: builder.slot(inputs[0]), right: right, rank: rank)
+      return product.emit(region, into: &builder)
     }
     let tactic =
       region.tactic.flatMap { name in

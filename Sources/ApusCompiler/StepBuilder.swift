@@ -151,6 +151,12 @@ package struct StepBuilder {
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
   }
 
+  /// Adds a call of a library.
+  package mutating func call(_ call: LibraryCall, name: String, sources: [String], tactic: String, work: Dim) {
+    let traffic = Dim.sum(call.buffers.dropLast().compactMap { slots[$0].type.tensor?.byteCount })
+    add(Step(.library(call), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
+  }
+
   /// Says in which other ways the steps from `first` on can be computed.
   mutating func offer(_ alternatives: Alternatives, from first: Int) {
     guard steps.indices.contains(first) else { return }

@@ -24,7 +24,7 @@ extension Plan {
       case .piece(var piece):
         piece.plan.updateLaunches(change)
         steps[index].action = .piece(piece)
-      case .copy, .host, .bind, .define: break
+      case .library, .copy, .host, .bind, .define: break
       }
     }
   }

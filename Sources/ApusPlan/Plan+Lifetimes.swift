@@ -45,6 +45,7 @@ private struct SlotUses {
       nextStep += 1
       switch step.action {
       case .launch(let launch): for slot in launch.buffers { touch(slot, at: number) }
+      case .library(let call): for slot in call.buffers { touch(slot, at: number) }
       case .copy(let from, let to):
         touch(from, at: number)
         touch(to, at: number)

@@ -304,6 +304,7 @@ private struct PlanValidator {
   private mutating func check(_ action: Step.Action, _ place: String, depth: Int) {
     switch action {
     case .launch(let launch): check(launch, place)
+    case .library(let call): check(call, place)
     case .copy(let from, let to): checkCopy(from, to, place)
     case .host(let call):
       for slot in call.inputs + call.outputs where !plan.slots.indices.contains(slot) {
@@ -338,6 +339,26 @@ private struct PlanValidator {
     check(launch.blocks, place)
     check(launch.scratchBytes, place)
     for map in launch.maps { check(map, launch, place) }
+  }
+
+  private mutating func check(_ call: LibraryCall, _ place: String) {
+    for dim in call.sizes { check(dim, place) }
+    if !(0..<LibraryCall.rankLimit).contains(call.rank) { report(place, "suggestion \(call.rank) is none") }
+    switch call.operation {
+    case .matmul(let matmul):
+      let dtypes = matmul.bufferDTypes
+      if !matmul.isPossible || call.buffers.count != dtypes.count || call.sizes.count != LibraryMatmul.sizeCount {
+        report(
+          place,
+          "\(call.buffers.count) buffers and \(call.sizes.count) sizes are no product of \(matmul.dtype) to \(matmul.resultDType)"
+        )
+      }
+      for (index, (slot, dtype)) in zip(call.buffers, dtypes).enumerated() {
+        if let type = memorySlot(slot, place, "buffer \(index)"), type.dtype != dtype {
+          report(place, "buffer \(index) is \(type), \(dtype) is needed")
+        }
+      }
+    }
   }
 
   private mutating func check(_ map: TensorMap, _ launch: Launch, _ place: String) {

@@ -105,6 +105,8 @@ public struct Slot: Sendable {
 public struct Step: Sendable {
   public indirect enum Action: Sendable {
     case launch(Launch)
+    /// Has a library of the device's vendor compute something.
+    case library(LibraryCall)
     /// Copies the bytes of one slot into another of equal type; a container is assigned.
     case copy(from: Int, to: Int)
     case host(HostCall)

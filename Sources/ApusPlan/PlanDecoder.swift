@@ -315,8 +315,35 @@ struct PlanDecoder {
           Definition(symbol: try decoder.reader.text(), size: try decoder.dim())
         })
     case 7: return .piece(try piece(depth: depth + 1))
+    case 8: return .library(try libraryCall())
     case let other: throw reader.malformed("unknown kind of step \(other)")
     }
+  }
+
+  private mutating func libraryCall() throws(EngineFileError) -> LibraryCall {
+    let tag = try reader.tag()
+    guard let library = Library(rawValue: UInt8(truncatingIfNeeded: tag)) else {
+      throw reader.malformed("unknown library \(tag)")
+    }
+    let operation: LibraryCall.Operation
+    switch library {
+    case .cublasLt: operation = .matmul(try libraryMatmul())
+    }
+    return LibraryCall(
+      operation, rank: try slotIndex(), buffers: try slotIndices(),
+      sizes: try list(4) { decoder throws(EngineFileError) in try decoder.dim() })
+  }
+
+  private mutating func libraryMatmul() throws(EngineFileError) -> LibraryMatmul {
+    var matmul = LibraryMatmul(
+      dtype: try dtype(), resultDType: try dtype(), isTransposed: try flag(), hasAddend: try flag(),
+      hasBias: try flag())
+    let tag = try reader.tag()
+    guard let activation = LibraryMatmul.Activation(rawValue: UInt8(truncatingIfNeeded: tag)) else {
+      throw reader.malformed("unknown activation \(tag)")
+    }
+    matmul.activation = activation
+    return matmul
   }
 
   private mutating func piece(depth: Int) throws(EngineFileError) -> Piece {

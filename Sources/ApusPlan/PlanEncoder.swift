@@ -240,6 +240,9 @@ struct PlanEncoder {
           encoder.slots(windows.steps)
         }
       }
+    case .library(let call):
+      body.append(UInt8(8))
+      write(call)
     case .copy(let from, let to):
       body.append(UInt8(1))
       body.append(count: from)
@@ -277,6 +280,20 @@ struct PlanEncoder {
       body.append(piece.plan.name)
       writeContent(piece.plan)
     }
+  }
+
+  private mutating func write(_ call: LibraryCall) {
+    body.append(call.library.rawValue)
+    switch call.operation {
+    case .matmul(let matmul):
+      body.append(matmul.dtype.rawValue)
+      body.append(matmul.resultDType.rawValue)
+      for flag in [matmul.isTransposed, matmul.hasAddend, matmul.hasBias] { body.append(UInt8(flag ? 1 : 0)) }
+      body.append(matmul.activation.rawValue)
+    }
+    body.append(count: call.rank)
+    slots(call.buffers)
+    list(call.sizes) { $0.write($1) }
   }
 
   private mutating func write(_ loop: Loop) {

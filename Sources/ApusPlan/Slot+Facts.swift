@@ -31,7 +31,7 @@ extension Step.Action {
     case .branch(_, let then, let otherwise): [then, otherwise]
     case .loop(let loop): [loop.body]
     case .piece(let piece): [piece.plan.steps]
-    case .launch, .copy, .host, .bind, .define: []
+    case .launch, .library, .copy, .host, .bind, .define: []
     }
   }
 }

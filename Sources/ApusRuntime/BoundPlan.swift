@@ -11,7 +11,7 @@ final class BoundPlan {
   let byteCounts: UnsafeMutablePointer<Int>
   /// Addresses by slot.
   let addresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
-  /// Addresses of all launches' buffers.
+  /// Addresses of all launches' and library calls' buffers.
   let buffers: UnsafeMutablePointer<UnsafeMutableRawPointer?>
   let parameters: UnsafeMutablePointer<Int64>
   /// Encoded maps of all launches.
@@ -19,6 +19,8 @@ final class BoundPlan {
   /// Blocks and scratch bytes by launch.
   let blocks: UnsafeMutablePointer<Int>
   let scratch: UnsafeMutablePointer<Int>
+  /// Library calls as they were made ready last, and for which sizes.
+  private var calls: [(sizes: [Int], call: any DeviceCall)?]
   private(set) var arenaOffsets: [Int]
   private(set) var arena = ArenaPlan(offsets: [], byteCount: 0, lowerBound: 0, sum: 0)
   /// Plans of the pieces; nil where a piece depends on sizes that a run tells.
@@ -52,6 +54,7 @@ final class BoundPlan {
     blocks.initialize(repeating: 0, count: program.launches.count)
     scratch = .allocate(capacity: max(program.launches.count, 1))
     scratch.initialize(repeating: 0, count: program.launches.count)
+    calls = [(sizes: [Int], call: any DeviceCall)?](repeating: nil, count: program.calls.count)
     arenaOffsets = [Int](repeating: 0, count: program.slots.count)
     captures = program.segments.map { _ in (nil, -1) }
   }
@@ -191,6 +194,29 @@ final class BoundPlan {
         address: buffers[launch.firstBuffer + record.map.buffer], map: record.map, numbers: UnsafePointer(numbers))
       try device.encode(map, to: maps + index * DeviceTensorMap.byteCount)
     }
+  }
+
+  /// A library call, made ready for the sizes in force where that was not done before.
+  func call(_ index: Int, _ program: Program, _ device: any Device) throws(RunError) -> any DeviceCall {
+    let record = program.calls[index]
+    let values = values
+    if let known = calls[index], !record.isLate || known.sizes.elementsEqual(record.sizes.lazy.map { values[$0] }) {
+      return known.call
+    }
+    let sizes = record.sizes.map { values[$0] }
+    guard let counts = record.call.elementCounts(sizes) else { throw RunError.badCall(program, record, sizes) }
+    for (position, count) in counts.enumerated() {
+      let slot = program.launchSlots[record.firstBuffer + position]
+      if saturatingMultiply(count, program.slots[slot].dtype.byteCount) > byteCounts[slot] {
+        throw RunError.badCall(program, record, sizes)
+      }
+    }
+    do {
+      let workspace = program.launchSlots[record.firstBuffer + counts.count]
+      let call = try device.prepare(record.call, sizes: sizes, workspaceByteCount: byteCounts[workspace])
+      calls[index] = (sizes, call)
+      return call
+    } catch { throw RunError(device: error).at("step \(record.step)") }
   }
 
   /// Computes a launch's integers from the values in force.

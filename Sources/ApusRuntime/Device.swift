@@ -63,6 +63,19 @@ public protocol Device: AnyObject, Sendable {
   /// - Throws: ``DeviceError`` `APUS-D-0015` when the device cannot copy like that.
   func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError)
 
+  /// The version of a library that plans call, in the library's own number.
+  ///
+  /// - Throws: ``DeviceError`` `APUS-D-0019` when it is not here, with where it was looked for.
+  func version(of library: Library) throws(DeviceError) -> Int
+
+  /// Makes a library call ready for sizes that are known.
+  ///
+  /// - Parameter workspaceByteCount: of the call's last buffer.
+  /// - Throws: ``DeviceError`` `APUS-D-0019` as ``version(of:)``, `APUS-D-0020` when the library cannot compute it.
+  func prepare(
+    _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
+  ) throws(DeviceError) -> any DeviceCall
+
   /// Makes a queue of work. Each context has its own unless it is given one.
   func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream
 }
@@ -80,6 +93,16 @@ extension Device {
   public func resetMemoryPeak() {}
 
   public func makeStream() throws(DeviceError) -> any DeviceStream { try makeStream(priority: .normal) }
+
+  public func version(of library: Library) throws(DeviceError) -> Int {
+    throw DeviceError("APUS-D-0019", "\(name) has no \(library.name)")
+  }
+
+  public func prepare(
+    _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
+  ) throws(DeviceError) -> any DeviceCall {
+    throw DeviceError("APUS-D-0019", "\(name) has no \(call.library.name)")
+  }
 
   public func encode(_ map: DeviceTensorMap, to target: UnsafeMutableRawPointer) throws(DeviceError) {
     throw DeviceError("APUS-D-0015", "\(name) has no engine that copies tiles of tensors")
@@ -174,6 +197,9 @@ public struct DeviceLaunch {
     self.scratchStride = scratchStride
   }
 }
+
+/// A library call that is ready for its sizes. Used by one thread at a time, on streams of the device that made it.
+public protocol DeviceCall: AnyObject {}
 
 /// Device memory that is given back when the value is released.
 public final class DeviceBuffer: @unchecked Sendable {

@@ -7,6 +7,11 @@ public import ApusCore
 public protocol DeviceStream: AnyObject {
   func launch(_ launch: DeviceLaunch)
 
+  /// Has a library compute something.
+  ///
+  /// - Parameter buffers: addresses in the order of the call's buffers.
+  func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>)
+
   /// Copies within the device's memory.
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
 
@@ -101,6 +106,10 @@ public protocol CapturedWork: AnyObject {}
 
 extension DeviceStream {
   public func drain() {}
+
+  public func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
+    preconditionFailure("the device makes no calls ready")
+  }
 
   public func prefetch(_ address: UnsafeMutableRawPointer, byteCount: Int, toHost: Bool) {}
 

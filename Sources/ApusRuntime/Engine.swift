@@ -51,6 +51,7 @@ public final class Engine: Sendable {
     var variants: [Variant] = []
     for plan in plans { variants.append(try Variant(Program(plan), hostOperations)) }
     self.variants = variants
+    try Self.require(plans.reduce(into: []) { $0.formUnion($1.libraries) }, on: device)
     do {
       placedConstants = try device.place(constants: plan.constants.bytes)
       var images: [any DeviceImage] = []
@@ -83,6 +84,25 @@ public final class Engine: Sendable {
       "APUS-E-0012",
       "the engine is for \(plans.targets.names), none of which runs here: \(device.name) is \(device.identity.target)",
       place: "targets", hint: "Build the engine with --target \(device.identity.target) among its targets.")
+  }
+
+  /// Makes sure that a device has the libraries that steps call, as new as they need them.
+  ///
+  /// - Throws: ``EngineFileError`` `APUS-E-0015` with what is needed and what there is.
+  package static func require(_ libraries: Set<Library>, on device: any Device) throws(EngineFileError) {
+    for library in libraries.sorted(by: { $0.rawValue < $1.rawValue }) {
+      let needed = "\(library.name) \(Library.text(version: library.leastVersion)) or newer"
+      let hint = "Install \(needed), or build the engine without figures that chose it."
+      do throws(DeviceError) {
+        let found = try device.version(of: library)
+        if found >= library.leastVersion { continue }
+        throw DeviceError("APUS-D-0019", "\(device.name) has \(Library.text(version: found))", place: library.name)
+      } catch {
+        let reasons = error.problems.map(\.message).joined(separator: "; ")
+        throw EngineFileError(
+          "APUS-E-0015", "the engine calls \(needed): \(reasons)", place: error.problems.first?.place ?? "", hint: hint)
+      }
+    }
   }
 
   var constants: UnsafeRawPointer { placedConstants.map { UnsafeRawPointer($0.base) } ?? plans[0].constants.address }

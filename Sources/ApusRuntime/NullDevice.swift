@@ -32,6 +32,12 @@ public final class NullDevice: Device {
 
   public func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { NullImage() }
 
+  public func version(of library: Library) throws(DeviceError) -> Int { .max }
+
+  public func prepare(
+    _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
+  ) throws(DeviceError) -> any DeviceCall { NullCall() }
+
   public func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream { NullStream(device: self) }
 
   fileprivate func countLaunch() { launches.add(1, ordering: .relaxed) }
@@ -43,12 +49,16 @@ private final class NullImage: DeviceImage {
   }
 }
 
+private final class NullCall: DeviceCall {}
+
 private final class NullStream: DeviceStream {
   private let device: NullDevice
 
   init(device: NullDevice) { self.device = device }
 
   func launch(_ launch: DeviceLaunch) { device.countLaunch() }
+
+  func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) { device.countLaunch() }
 
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
     target.copyMemory(from: source, byteCount: byteCount)

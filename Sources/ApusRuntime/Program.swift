@@ -10,13 +10,14 @@ struct Program: Sendable {
   /// All steps in order of listing; a branch or loop is followed by the steps it holds.
   private(set) var steps: [StepRecord] = []
   private(set) var launches: [LaunchRecord] = []
+  private(set) var calls: [CallRecord] = []
   private(set) var copies: [(from: Int, to: Int)] = []
   private(set) var hostCalls: [HostRecord] = []
   private(set) var binds: [BindRecord] = []
   private(set) var definitions: [DefineRecord] = []
   private(set) var loops: [LoopRecord] = []
   private(set) var pieces: [PieceRecord] = []
-  /// Slots of all launches' buffers, and nodes of all launches' integer arguments, one after the other.
+  /// Slots of all launches' and library calls' buffers, and nodes of all launches' integer arguments, one after the other.
   private(set) var launchSlots: [Int] = []
   private(set) var launchParameters: [Int] = []
   /// Maps of all launches, with the nodes of their numbers.
@@ -89,7 +90,7 @@ struct SlotRecord: Sendable {
 }
 
 struct StepRecord: Sendable {
-  enum Kind: Sendable { case launch, copy, host, bind, define, branch, loop, piece }
+  enum Kind: Sendable { case launch, library, copy, host, bind, define, branch, loop, piece }
   var kind: Kind
   /// Index into the table of its kind; the condition's slot for a branch.
   var index: Int
@@ -112,6 +113,15 @@ struct LaunchRecord: Sendable {
   var blocks: Int
   var scratch: Int
   var scratchBytes: Dim
+  var isLate: Bool
+  var step: Int
+}
+
+struct CallRecord: Sendable {
+  var call: LibraryCall
+  var firstBuffer: Int
+  /// Nodes of the sizes.
+  var sizes: [Int]
   var isLate: Bool
   var step: Int
 }
@@ -219,6 +229,15 @@ extension Program {
     case .launch(let launch):
       steps[number].index = launches.count
       add(launch, step: number)
+    case .library(let call):
+      steps[number].kind = .library
+      steps[number].index = calls.count
+      let sizes = call.sizes.map { dims.add($0) }
+      calls.append(
+        CallRecord(
+          call: call, firstBuffer: launchSlots.count, sizes: sizes,
+          isLate: call.buffers.contains { slots[$0].isLate } || sizes.contains { dims.isLate[$0] }, step: number))
+      launchSlots += call.buffers
     case .copy(let from, let to):
       steps[number].kind = .copy
       steps[number].index = copies.count
@@ -267,6 +286,7 @@ extension Program {
     func isRecordable(_ record: StepRecord) -> Bool {
       switch record.kind {
       case .launch: !launches[record.index].isLate
+      case .library: !calls[record.index].isLate
       case .copy:
         ![copies[record.index].from, copies[record.index].to].contains { slots[$0].isLate || slots[$0].isObject }
       case .host, .bind, .define, .branch, .loop, .piece: false
@@ -289,7 +309,7 @@ extension Program {
         addSegments(from: step + 1, to: record.middle)
         addSegments(from: record.middle, to: record.end)
       case .loop: addSegments(from: step + 1, to: record.end)
-      case .launch, .copy, .host, .bind, .define, .piece: break
+      case .launch, .library, .copy, .host, .bind, .define, .piece: break
       }
       step = record.end
       start = step

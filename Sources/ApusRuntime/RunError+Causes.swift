@@ -64,6 +64,14 @@ extension RunError {
       place: "step \(launch.step)")
   }
 
+  static func badCall(_ program: Program, _ call: CallRecord, _ sizes: [Int]) -> RunError {
+    let types = call.call.buffers.map { "\(program.plan.slots[$0].type)" }.joined(separator: ", ")
+    return RunError(
+      "APUS-R-0012",
+      "\(call.call.library.name) is called for the sizes \(sizes), which tensors of \(types) do not have",
+      place: "step \(call.step)")
+  }
+
   init(device error: DeviceError) { self.init(problems: error.problems) }
 
   /// Does something with a device, whose problems become a run's.

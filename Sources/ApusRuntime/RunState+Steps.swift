@@ -112,6 +112,7 @@ extension RunState {
   private func run(_ record: StepRecord, _ step: Int) throws(RunError) {
     switch record.kind {
     case .launch: try launch(record.index)
+    case .library: try callLibrary(record.index)
     case .copy:
       let copy = program.copies[record.index]
       try self.copy(from: copy.from, to: copy.to, step: step)
@@ -152,6 +153,18 @@ extension RunState {
         maps: record.mapCount == 0 ? nil : bound.maps + record.firstMap * DeviceTensorMap.byteCount, blocks: blocks,
         scratch: scratchByteCount == 0 ? nil : workspace.scratch,
         scratchStride: WorkspaceNeed.aligned(scratchByteCount)))
+  }
+
+  private func callLibrary(_ index: Int) throws(RunError) {
+    let record = program.calls[index]
+    if record.isLate {
+      for position in record.firstBuffer..<record.firstBuffer + record.call.buffers.count {
+        bound.buffers[position] = try memory(of: program.launchSlots[position]).baseAddress
+      }
+    }
+    stream.call(
+      try bound.call(index, program, engine.device),
+      buffers: UnsafeBufferPointer(start: bound.buffers + record.firstBuffer, count: record.call.buffers.count))
   }
 
   /// Copies a slot into another; a host value is assigned.

@@ -113,6 +113,10 @@ extension RunState {
     let version = bound.version
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
     if !program.maps.isEmpty, bound.version != version { try encodeMaps() }
+    // Libraries look for kernels now, so that nothing is left to do when steps run.
+    for call in 0..<program.calls.count where !program.calls[call].isLate {
+      _ = try bound.call(call, program, engine.device)
+    }
     forgetRunSymbols()
   }
 
@@ -325,7 +329,8 @@ extension RunState {
 
   private func resolveAll() {
     for slot in program.viewOrder { resolve(slot) }
-    for launch in program.launches where !launch.isLate { resolveBuffers(launch) }
+    for launch in program.launches where !launch.isLate { resolveBuffers(launch.firstBuffer, launch.bufferCount) }
+    for call in program.calls where !call.isLate { resolveBuffers(call.firstBuffer, call.call.buffers.count) }
     bound.epoch = workspace.epoch(level)
     bound.version += 1
   }
@@ -348,8 +353,8 @@ extension RunState {
     }
   }
 
-  func resolveBuffers(_ launch: LaunchRecord) {
-    for position in launch.firstBuffer..<launch.firstBuffer + launch.bufferCount {
+  private func resolveBuffers(_ first: Int, _ count: Int) {
+    for position in first..<first + count {
       bound.buffers[position] = bound.addresses[program.launchSlots[position]]
     }
   }

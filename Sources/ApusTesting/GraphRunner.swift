@@ -78,7 +78,7 @@ package struct GraphRunner {
       case .piece(var piece):
         piece.plan.steps = split(piece.plan.steps)
         step.action = .piece(piece)
-      case .copy, .host, .bind, .define: break
+      case .library, .copy, .host, .bind, .define: break
       }
       return step
     }

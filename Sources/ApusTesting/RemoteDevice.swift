@@ -56,6 +56,14 @@ package final class RemoteDevice: Device {
 
   package func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try inner.load(image) }
 
+  package func version(of library: Library) throws(DeviceError) -> Int { try inner.version(of: library) }
+
+  package func prepare(
+    _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
+  ) throws(DeviceError) -> any DeviceCall {
+    try inner.prepare(call, sizes: sizes, workspaceByteCount: workspaceByteCount)
+  }
+
   package func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {
     RemoteStream(try inner.makeStream(priority: priority))
   }
@@ -98,6 +106,12 @@ private final class RemoteStream: DeviceStream {
         }
       }
     }
+    if let recording { recording.work.append(run) } else { run() }
+  }
+
+  func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
+    let buffers = buffers.map { $0.map { RemoteDevice.inner($0) } }
+    let run = { [inner] in buffers.withUnsafeBufferPointer { inner.call(call, buffers: $0) } }
     if let recording { recording.work.append(run) } else { run() }
   }
 

@@ -4,6 +4,7 @@
 
 _Static_assert(sizeof(struct apus_cuda_launch_attribute) == 72, "CUlaunchAttribute has 72 bytes");
 _Static_assert(sizeof(struct apus_cuda_pool_properties) == 88, "CUmemPoolProps has 88 bytes");
+_Static_assert(sizeof(apus_cublaslt_suggestion) == 96, "cublasLtMatmulHeuristicResult_t has 96 bytes");
 _Static_assert(sizeof(struct apus_cuda_launch_config) == 56, "CUlaunchConfig has 56 bytes");
 
 #define POINTER(name, symbol, parameters, arguments) int(*name) parameters;
@@ -65,6 +66,26 @@ const char *apus_nvrtc_bind(void *library) {
 #undef table
   return NULL;
 }
+
+static struct {
+  APUS_CUBLASLT_FUNCTIONS(POINTER)
+  const char *(*text)(int);
+} cublaslt;
+
+#define DEFINE(name, symbol, parameters, arguments)                                                                    \
+  int apus_cublaslt_##name parameters { return cublaslt.name ? cublaslt.name arguments : APUS_CUBLASLT_NOT_OPEN; }
+APUS_CUBLASLT_FUNCTIONS(DEFINE)
+#undef DEFINE
+
+const char *apus_cublaslt_bind(void *library) {
+#define table cublaslt
+  APUS_CUBLASLT_FUNCTIONS(BIND)
+  BIND(text, cublasLtGetStatusString, , )
+#undef table
+  return NULL;
+}
+
+const char *apus_cublaslt_text(int result) { return cublaslt.text ? cublaslt.text(result) : NULL; }
 
 size_t apus_version_result(void *function) { return ((size_t (*)(void))function)(); }
 

@@ -58,7 +58,7 @@ import Testing
     }
     #expect(alternatives.chosen == alternatives.tactics[0] && alternatives.stepCount == plan.steps.count)
     #expect(Set(alternatives.tactics).count == alternatives.tactics.count)
-    for tactic in alternatives.tactics.dropFirst().prefix(6) {
+    for tactic in alternatives.tactics.dropFirst().prefix(9) {
       let outcome = try Self.tuned(plan, alternatives, to: tactic, target)
       let new = outcome.plans[0]
       try new.validate()

@@ -32,9 +32,11 @@ enum SamplePlan {
     let take = Dim(Symbol("take", Interval(-1, 9)))
     plan.shapeSymbols.append(Symbol("take", Interval(-1, 9)))
     plan.slots.append(Slot(name: "sizes", type: .tensor(TensorType(.i32, [2])), storage: .input(1)))
+    plan.slots.append(
+      Slot(name: "", type: .tensor(TensorType(.u8, sizes: [1 << 20])), storage: .arena, firstStep: 6, lastStep: 7))
     plan.inputs = [
       Binding(name: "x", type: .tensor(row), slot: 0),
-      Binding(name: "sizes", type: .tensor(TensorType(.i32, [2])), slot: plan.slots.count - 1, values: [take, -1]),
+      Binding(name: "sizes", type: .tensor(TensorType(.i32, [2])), slot: 12, values: [take, -1]),
     ]
     plan.outputs = [
       Binding(name: "y", type: plan.slots[1].type, slot: 1), Binding(name: "list", type: plan.slots[8].type, slot: 8),
@@ -64,6 +66,9 @@ enum SamplePlan {
     loop.sliced = [Loop.Sliced(source: 4, element: 11)]
     loop.countSymbol = "count"
     let copy = Step(.copy(from: 7, to: 1), name: "copy", tactic: "copy")
+    let product = LibraryCall(
+      .matmul(LibraryMatmul(dtype: .f32, resultDType: .f32, isTransposed: true, hasBias: true, activation: .geluTanh)),
+      rank: 3, buffers: [0, 2, 11, 4, 13], sizes: [1, n, 4, 4, 0, 0])
     return [
       Step(
         .launch(launch), name: "matmul", sources: ["a/b", "c"], tactic: "gemm", work: n * 32, traffic: n * 16 + 64,
@@ -75,6 +80,7 @@ enum SamplePlan {
       Step(.host(host), name: "nonzero", tactic: "host"),
       Step(.branch(condition: 6, then: [copy], else: []), name: "if", tactic: "branch"),
       Step(.loop(loop), name: "loop", tactic: "loop"),
+      Step(.library(product), name: "matmul", sources: ["d"], tactic: "cublaslt 3", work: n * 32),
     ]
   }
 

@@ -49,6 +49,13 @@ struct CandidateSet {
     hash.add(plan.fingerprint.target)
     func add(_ dim: Dim) { hash.add(UInt64(bitPattern: Int64(dim.evaluate { sizes[$0] } ?? -1))) }
     for step in plan.steps {
+      if case .library(let call) = step.action {
+        hash.add(call.library.name)
+        hash.add(String(describing: call.operation))
+        hash.add(UInt64(call.rank))
+        call.sizes.forEach(add)
+        add(plan.slots[call.buffers[call.buffers.count - 1]].type.tensor?.byteCount ?? 0)
+      }
       guard case .launch(let launch) = step.action else { continue }
       let function = plan.functions[launch.function]
       hash.add(function.symbol)
@@ -71,7 +78,7 @@ struct CandidateSet {
   func compiled(_ tactics: Set<String>, _ target: any Target) throws(BuildError) -> [Plan] {
     var plans = plans.filter { tactics.contains($0.profile.name) }
     plans.removeUnusedCode()
-    guard let functions = plans.first?.functions else { return [] }
+    guard let functions = plans.first?.functions, !functions.isEmpty else { return plans }
     let images = try target.compile(functions.map { sources[$0.symbol] ?? "" }) { _, _ in }
     var placed = functions
     for index in placed.indices { placed[index].image = images.count == 1 ? 0 : index }

@@ -15,6 +15,8 @@ struct CandidateTimer {
     var runs: Int
     /// Largest difference from the first plan's result, relative to its largest element.
     var difference: Double
+    /// Why a library does not compute the plan here; its other figures are none then.
+    var refusal: RunError?
   }
 
   private let device: any Device
@@ -61,19 +63,23 @@ struct CandidateTimer {
     var results: [Result] = []
     var expected: [Double] = []
     for index in plans.indices {
-      try context.run(profile: .index(index))
+      if let refusal = try refusal(context, index, plans[index]) {
+        results.append(Result(seconds: .infinity, runs: 0, difference: .infinity, refusal: refusal))
+        continue
+      }
       let found = try engine.read(result, as: type.dtype, [count]).doubles
       if index == 0 { expected = found }
       results.append(Result(seconds: .infinity, runs: 0, difference: Self.difference(found, expected)))
     }
     let side = try engine.makeBuffer(byteCount: inputs.map(\.byteCount).max() ?? 0)
-    var times = try rounds(context, plans.count, during: duration) { stream in
+    let running = results.indices.filter { results[$0].refusal == nil }
+    var times = try rounds(context, plans.count, running, during: duration) { stream in
       if let filler { stream.fill(filler.base, with: 0, byteCount: filler.byteCount) }
       for input in inputs where input.byteCount <= device.identity.cacheByteCount / 4 {
         stream.copy(from: input.buffer.base, to: side.base, byteCount: input.byteCount)
       }
     }
-    for index in plans.indices {
+    for index in running {
       times[index].sort()
       results[index].seconds = times[index][times[index].count / 2]
       results[index].runs = times[index].count
@@ -83,11 +89,11 @@ struct CandidateTimer {
 
   /// Seconds of the runs of each plan. Plans that are far behind after a few rounds are left alone.
   private func rounds(
-    _ context: borrowing ExecutionContext, _ count: Int, during duration: Duration,
+    _ context: borrowing ExecutionContext, _ count: Int, _ plans: [Int], during duration: Duration,
     prepare: (any DeviceStream) -> Void
   ) throws(RunError) -> [[Double]] {
     var times = [[Double]](repeating: [], count: count)
-    var running = Array(0..<count)
+    var running = plans
     let end = ContinuousClock.now + duration
     for round in 0..<Self.mostRuns {
       if round >= Self.leastRuns, ContinuousClock.now > end { break }
@@ -110,6 +116,17 @@ struct CandidateTimer {
       }
     }
     return times
+  }
+
+  /// Runs a plan once; gives back why a library that it calls does not compute it.
+  private func refusal(
+    _ context: borrowing ExecutionContext, _ index: Int, _ plan: Plan
+  ) throws(RunError) -> RunError? {
+    do throws(RunError) { try context.run(profile: .index(index)) } catch {
+      if index > 0, !plan.libraries.isEmpty, error.problems.allSatisfy({ $0.code == "APUS-D-0020" }) { return error }
+      throw error
+    }
+    return nil
   }
 
   private static func tensor(_ input: Binding, _ sizes: [String: Int], seed: UInt64) throws(RunError) -> HostTensor {

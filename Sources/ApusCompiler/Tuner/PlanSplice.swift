@@ -72,7 +72,7 @@ struct PlanSplice {
       case .piece(var piece):
         apply(to: &piece.plan, replacement)
         step.action = .piece(piece)
-      case .launch, .copy, .host, .bind, .define: break
+      case .launch, .library, .copy, .host, .bind, .define: break
       }
       result.append(step)
       index += 1
@@ -99,8 +99,8 @@ struct PlanSplice {
     var added: [Slot] = []
     var kept: Set<Int> = []
     for step in new.steps {
-      guard case .launch(let launch) = step.action else { return nil }
-      for slot in launch.buffers where placed[slot] == nil {
+      guard let buffers = step.action.buffers else { return nil }
+      for slot in buffers where placed[slot] == nil {
         switch new.slots[slot].storage {
         case .constant:
           let twin = constants.first {
@@ -118,7 +118,7 @@ struct PlanSplice {
         default: return nil
         }
       }
-      kept.formUnion(launch.buffers.compactMap { placed[$0] })
+      kept.formUnion(buffers.compactMap { placed[$0] })
     }
     plan.slots += added
     // What was there for the old steps alone takes no memory any more.
@@ -136,16 +136,15 @@ struct PlanSplice {
     return result
   }
 
-  /// The slots of the plan by those of the region's own plan, when both launch the same functions.
+  /// The slots of the plan by those of the region's own plan, when both launch the same functions and call the same.
   private func match(_ steps: [Step], _ region: Plan) -> [Int: Int]? {
     guard steps.count == region.steps.count else { return nil }
     var slots: [Int: Int] = [:]
     for (step, twin) in zip(steps, region.steps) {
-      guard case .launch(let launch) = step.action, case .launch(let other) = twin.action,
-        functions[launch.function].symbol == region.functions[other.function].symbol,
-        launch.buffers.count == other.buffers.count
+      guard let buffers = step.action.buffers, let others = twin.action.buffers, buffers.count == others.count,
+        isSame(step.action, twin.action, region)
       else { return nil }
-      for (slot, own) in zip(launch.buffers, other.buffers) {
+      for (slot, own) in zip(buffers, others) {
         if let known = slots[own], known != slot { return nil }
         slots[own] = slot
       }
@@ -153,10 +152,26 @@ struct PlanSplice {
     return slots
   }
 
+  private func isSame(_ action: Step.Action, _ twin: Step.Action, _ region: Plan) -> Bool {
+    switch (action, twin) {
+    case (.launch(let launch), .launch(let other)):
+      functions[launch.function].symbol == region.functions[other.function].symbol
+    case (.library(let call), .library(let other)):
+      call.operation == other.operation && call.rank == other.rank
+    default: false
+    }
+  }
+
   /// A step of a region's plan with the slots and functions of the plan.
   private mutating func moved(
     _ step: Step, _ region: Plan, _ slots: [Int: Int], _ texts: [String: String]
   ) -> Step {
+    var step = step
+    step.alternatives = nil
+    if case .library(var call) = step.action {
+      call.buffers = call.buffers.map { slots[$0] ?? $0 }
+      step.action = .library(call)
+    }
     guard case .launch(var launch) = step.action else { return step }
     var function = region.functions[launch.function]
     if let known = functionByName[function.symbol] {
@@ -169,9 +184,7 @@ struct PlanSplice {
       sources.append(texts[function.symbol] ?? "")
     }
     launch.buffers = launch.buffers.map { slots[$0] ?? $0 }
-    var step = step
     step.action = .launch(launch)
-    step.alternatives = nil
     return step
   }
 

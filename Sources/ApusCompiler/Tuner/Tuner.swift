@@ -47,10 +47,17 @@ package struct Tuner {
   private var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
   private var keptProfiles: Set<String> = []
+  /// Libraries whose tactics cannot be measured on the device.
+  private var missing: Set<Library> = []
   private var outcome: Outcome
 
+  /// What the tactics that are taken where there are such begin with, however long they take.
+  package static let knob = Knob(
+    "APUS_TACTIC", "name", default: "",
+    "tuning takes the fastest tactic whose name begins so, such as 'cublaslt', where there is one")
+
   /// Tactics of a region that are tried at most.
-  private static let candidateLimit = 14
+  private static let candidateLimit = 20
   /// A tactic takes another's place when it is faster by more than this share.
   private static let margin = 0.02
 
@@ -116,13 +123,14 @@ package struct Tuner {
 
   private mutating func decide() throws {
     let regions = regions()
+    let wish = try Self.knob.value()
     outcome.regionCount = regions.count
-    let compiler = try target.compilerVersion()
+    let compiler = try target.compilerVersion() + libraryVersions()
     let timer = try device.map { try CandidateTimer($0) }
     for (index, (region, alternatives)) in regions.enumerated() {
       progress(.tune, index, regions.count)
       var tactics = Array(alternatives.tactics.prefix(Self.candidateLimit))
-      tactics.removeAll { $0 == alternatives.chosen }
+      tactics.removeAll { $0 == alternatives.chosen || !$0.hasPrefix(wish) }
       let candidates: CandidateSet
       do throws(BuildError) {
         candidates = try CandidateSet(alternatives, tactics: [alternatives.chosen] + tactics, target)
@@ -135,12 +143,47 @@ package struct Tuner {
       guard let own = seconds[alternatives.chosen] else { continue }
       outcome.judgedCount += 1
       // In the order of the cost model, so that equal times decide nothing.
-      let best = candidates.tactics.filter { seconds[$0] != nil }
-        .min { (seconds[$0] ?? .infinity) < (seconds[$1] ?? .infinity) }
-      guard let best, let least = seconds[best], least < own * (1 - Self.margin) else { continue }
+      let known = candidates.tactics.filter { seconds[$0] != nil }
+      let wanted = known.filter { !wish.isEmpty && $0.hasPrefix(wish) }
+      let best = (wanted.isEmpty ? known : wanted).min { (seconds[$0] ?? .infinity) < (seconds[$1] ?? .infinity) }
+      guard let best, let least = seconds[best], best != alternatives.chosen,
+        least < own * (1 - Self.margin) || !wanted.isEmpty
+      else { continue }
       decisions[region] = Decision(candidates: candidates, winner: best, seconds: seconds)
     }
     progress(.tune, regions.count, regions.count)
+  }
+
+  /// Versions of the libraries that the device has, which figures depend on; notes which are missing.
+  private mutating func libraryVersions() -> String {
+    guard let device else { return "" }
+    var text = ""
+    for library in Library.allCases {
+      do {
+        try Engine.require([library], on: device)
+        text += ", \(library.name) \(Library.text(version: try device.version(of: library)))"
+      } catch { missing.insert(library) }
+    }
+    return text
+  }
+
+  /// Tactics that can be measured: those of libraries that are missing are left out, and that is said once.
+  private mutating func possible(_ candidates: CandidateSet, _ tactics: [String]) -> Set<String> {
+    var possible: Set<String> = []
+    for tactic in tactics {
+      let lacking = candidates.plan(tactic)?.libraries.intersection(missing) ?? []
+      if lacking.isEmpty {
+        possible.insert(tactic)
+      } else if let device, !outcome.warnings.contains(where: { $0.code == "APUS-B-0059" }) {
+        do { try Engine.require(lacking, on: device) } catch {
+          let reasons = error.problems.map(\.message).joined(separator: "; ")
+          outcome.warnings.append(
+            Diagnostic(
+              "APUS-B-0059", "tactics of libraries are left out: \(reasons)", place: error.problems.first?.place ?? ""))
+        }
+      }
+    }
+    return possible
   }
 
   /// What is known, or measured now, of the tactics of a region.
@@ -158,7 +201,9 @@ package struct Tuner {
     guard let timer, seconds.count < candidates.tactics.count, deadline.map({ ContinuousClock.now < $0 }) ?? true else {
       return seconds
     }
-    let measured = try measure(candidates, timer, Set(candidates.tactics.filter { seconds[$0] == nil }))
+    let wanted = possible(candidates, candidates.tactics.filter { seconds[$0] == nil })
+    if wanted.isEmpty { return seconds }
+    let measured = try measure(candidates, timer, wanted)
     outcome.measuredCount += measured.count
     try cache.add(
       zip(candidates.tactics, candidates.keys).compactMap { tactic, key in
@@ -196,8 +241,13 @@ package struct Tuner {
       return [:]
     }
     var measured: [String: CandidateTimer.Result] = [:]
+    var refused: [String] = []
     let tolerance = Self.tolerance(plans[0].outputs[0].type.tensor?.dtype ?? .f32)
     for (plan, result) in zip(plans, results) where tactics.contains(plan.profile.name) {
+      if let refusal = result.refusal {
+        refused.append("'\(plan.profile.name)': \(refusal.problems[0].message)")
+        continue
+      }
       if result.difference <= tolerance {
         measured[plan.profile.name] = result
       } else {
@@ -207,6 +257,10 @@ package struct Tuner {
             "tactic '\(plan.profile.name)' differs by \(result.difference) from '\(own)'; it is left out",
             place: "region", hint: "Report this: both should compute the same."))
       }
+    }
+    if let first = refused.first {
+      outcome.warnings.append(
+        Diagnostic("APUS-B-0059", "\(refused.count) tactics are left out, \(first)", place: "region"))
     }
     return measured
   }

@@ -243,6 +243,101 @@ const char *apus_nvrtc_name(int index);
 /// As ``apus_cuda_bind``.
 const char *apus_nvrtc_bind(void *library);
 
+// cuBLASLt
+
+typedef struct apus_cublaslt *apus_cublaslt;
+typedef struct apus_cublaslt_product *apus_cublaslt_product;
+typedef struct apus_cublaslt_layout *apus_cublaslt_layout;
+typedef struct apus_cublaslt_preference *apus_cublaslt_preference;
+
+enum {
+  APUS_CUBLASLT_SUCCESS = 0,
+  /// CUBLAS_STATUS_NOT_INITIALIZED
+  APUS_CUBLASLT_NOT_OPEN = 1,
+};
+
+/// Values of cudaDataType and cublasComputeType_t.
+enum {
+  APUS_CUBLASLT_F32 = 0,
+  APUS_CUBLASLT_F64 = 1,
+  APUS_CUBLASLT_F16 = 2,
+  APUS_CUBLASLT_BF16 = 14,
+  APUS_CUBLASLT_COMPUTE_F32 = 68,
+  APUS_CUBLASLT_COMPUTE_F64 = 70,
+};
+
+/// Values of cublasLtMatmulDescAttributes_t, cublasOperation_t, cublasLtEpilogue_t.
+enum {
+  APUS_CUBLASLT_PRODUCT_TRANSPOSES_LEFT = 3,
+  APUS_CUBLASLT_PRODUCT_EPILOGUE = 7,
+  APUS_CUBLASLT_PRODUCT_BIAS = 8,
+  APUS_CUBLASLT_TRANSPOSED = 1,
+  APUS_CUBLASLT_EPILOGUE_NONE = 1,
+  APUS_CUBLASLT_EPILOGUE_RELU = 2,
+  APUS_CUBLASLT_EPILOGUE_BIAS = 4,
+  APUS_CUBLASLT_EPILOGUE_GELU = 32,
+};
+
+/// Values of cublasLtMatrixLayoutAttribute_t, cublasLtMatmulPreferenceAttributes_t.
+enum {
+  APUS_CUBLASLT_LAYOUT_BATCHES = 5,
+  APUS_CUBLASLT_LAYOUT_BATCH_STRIDE = 6,
+  APUS_CUBLASLT_PREFERENCE_WORKSPACE = 1,
+  APUS_CUBLASLT_PREFERENCE_ALIGNMENT_A = 5,
+  APUS_CUBLASLT_PREFERENCE_ALIGNMENT_D = 8,
+};
+
+/// cublasLtMatmulHeuristicResult_t, which begins with the algorithm (cublasLtMatmulAlgo_t).
+typedef struct {
+  uint64_t algorithm[8];
+  size_t workspace_bytes;
+  int state;
+  float waves;
+  int reserved[4];
+} apus_cublaslt_suggestion;
+
+#define APUS_CUBLASLT_FUNCTIONS(X)                                                                                     \
+  X(create, cublasLtCreate, (apus_cublaslt * handle), (handle))                                                        \
+  X(destroy, cublasLtDestroy, (apus_cublaslt handle), (handle))                                                        \
+  X(product_create, cublasLtMatmulDescCreate, (apus_cublaslt_product * product, int compute, int scale),               \
+    (product, compute, scale))                                                                                         \
+  X(product_destroy, cublasLtMatmulDescDestroy, (apus_cublaslt_product product), (product))                            \
+  X(product_set, cublasLtMatmulDescSetAttribute,                                                                       \
+    (apus_cublaslt_product product, int attribute, const void *value, size_t bytes),                                   \
+    (product, attribute, value, bytes))                                                                                \
+  X(layout_create, cublasLtMatrixLayoutCreate,                                                                         \
+    (apus_cublaslt_layout * layout, int type, uint64_t rows, uint64_t columns, int64_t stride),                        \
+    (layout, type, rows, columns, stride))                                                                             \
+  X(layout_destroy, cublasLtMatrixLayoutDestroy, (apus_cublaslt_layout layout), (layout))                              \
+  X(layout_set, cublasLtMatrixLayoutSetAttribute,                                                                      \
+    (apus_cublaslt_layout layout, int attribute, const void *value, size_t bytes), (layout, attribute, value, bytes))  \
+  X(preference_create, cublasLtMatmulPreferenceCreate, (apus_cublaslt_preference * preference), (preference))          \
+  X(preference_destroy, cublasLtMatmulPreferenceDestroy, (apus_cublaslt_preference preference), (preference))          \
+  X(preference_set, cublasLtMatmulPreferenceSetAttribute,                                                              \
+    (apus_cublaslt_preference preference, int attribute, const void *value, size_t bytes),                             \
+    (preference, attribute, value, bytes))                                                                             \
+  X(suggest, cublasLtMatmulAlgoGetHeuristic,                                                                           \
+    (apus_cublaslt handle, apus_cublaslt_product product, apus_cublaslt_layout a, apus_cublaslt_layout b,              \
+     apus_cublaslt_layout c, apus_cublaslt_layout d, apus_cublaslt_preference preference, int count,                   \
+     apus_cublaslt_suggestion *suggestions, int *found),                                                               \
+    (handle, product, a, b, c, d, preference, count, suggestions, found))                                              \
+  X(multiply, cublasLtMatmul,                                                                                          \
+    (apus_cublaslt handle, apus_cublaslt_product product, const void *alpha, const void *a, apus_cublaslt_layout a_is, \
+     const void *b, apus_cublaslt_layout b_is, const void *beta, const void *c, apus_cublaslt_layout c_is, void *d,    \
+     apus_cublaslt_layout d_is, const void *algorithm, void *workspace, size_t workspace_bytes,                        \
+     apus_cuda_stream stream),                                                                                         \
+    (handle, product, alpha, a, a_is, b, b_is, beta, c, c_is, d, d_is, algorithm, workspace, workspace_bytes, stream))
+
+#define APUS_CUBLASLT_DECLARE(name, symbol, parameters, arguments) int apus_cublaslt_##name parameters;
+APUS_CUBLASLT_FUNCTIONS(APUS_CUBLASLT_DECLARE)
+#undef APUS_CUBLASLT_DECLARE
+
+/// As ``apus_cuda_bind``.
+const char *apus_cublaslt_bind(void *library);
+
+/// What the library says of a result; NULL before it is open.
+const char *apus_cublaslt_text(int result);
+
 /// Ways in which libraries tell their version: as a result, or through one or two pointers.
 size_t apus_version_result(void *function);
 int apus_version_pointer(void *function);

@@ -1,0 +1,117 @@
+import ApusCore
+import ApusGraph
+import ApusOps
+import ApusPlan
+import ApusRuntime
+import ApusTesting
+import Foundation
+import Testing
+
+@testable import ApusCompiler
+
+/// Products that a library computes: what they are lowered to, and that a device that does what calls say gets them right.
+@Suite struct LibraryTacticTests {
+  private static func target() throws -> UncompiledTarget {
+    try UncompiledTarget("sm_90a")
+  }
+
+  private static func graph(_ text: String) throws -> Graph {
+    var graph = try GraphText.parse(text, catalogue: .standard)
+    graph.outputNames = graph.outputs.indices.map { "y\($0)" }
+    return graph
+  }
+
+  /// Regions whose epilogues the library has.
+  static let regions = [
+    "graph(%x: f32[5, 7], %w: f32[7, 6]) -> (%y) { %y = matmul(%x, %w) }",
+    "graph(%x: f32[3, 5, 7], %w: f32[3, 7, 6], %b: f32[6]) -> (%z) { %y = matmul(%x, %w) %z = add(%b, %y) }",
+    "graph(%x: f32[4, 7], %w: f32[3, 7, 6]) -> (%z) { %y = matmul(%x, %w) %z = relu(%y) }",
+    """
+    graph(%x: f32[5, 7], %b: f32[1, 6], %r: f32[5, 6]) -> (%z) {
+      %w = constant f32[7, 6] random(1) %y = matmul(%x, %w) %a = add(%y, %b) %s = add(%r, %a) %z = relu(%s)
+    }
+    """,
+    """
+    graph(%x: f32[2*n, 7], %w: f32[6, 7], %b: f32[6]) -> (%z) symbols(n: 1...9) {
+      %t = transpose(%w) {perm: [1, 0]} %y = matmul(%x, %t) %a = add(%y, %b) %z = gelu_tanh(%a)
+    }
+    """,
+    "graph(%x: f64[5, 7], %w: f64[7, 6]) -> (%z) { %y = matmul(%x, %w) %z = relu(%y) }",
+  ]
+
+  @Test(arguments: regions.indices) func callsSayWhatIsComputed(_ index: Int) throws {
+    let graph = try Self.graph(Self.regions[index])
+    let target = try Self.target()
+    var shared = SharedParts(continuing: [])
+    var plan = try Builder.sketch(graph, tactic: "cublaslt 1", &shared, target)
+    plan.share(functions: [], images: [], constants: shared.constants.makeSection())
+    #expect(plan.steps.map(\.tactic) == ["cublaslt 1"] && plan.libraries == [.cublasLt])
+    plan = try EngineFile.decode(plan)
+    let (inputs, _) = RandomInputs.make(graph, trial: 1, seed: UInt64(index) + 1)
+    let expected = try Interpreter.run(graph, inputs: inputs)
+    let engine = try Engine(plans: [plan], device: LibraryDevice())
+    let names = plan.inputs.map(\.name)
+    let found = try engine.makeContext().run(
+      inputs: Dictionary(uniqueKeysWithValues: zip(names, inputs.compactMap(\.tensor))))
+    let (own, wanted) = (found["y0"]?.tensor?.doubles ?? [], expected[0].tensor?.doubles ?? [])
+    #expect(own.count == wanted.count && zip(own, wanted).allSatisfy { abs($0 - $1) < 1e-5 })
+  }
+
+  /// Any other epilogue is a launch of its own, on sums that are not rounded.
+  @Test func otherEpiloguesAreLaunched() throws {
+    for (text, sums) in [
+      ("graph(%x: f16[8, 16], %w: f16[16, 24]) -> (%z) { %y = matmul(%x, %w) %z = gelu(%y) }", DType.f32),
+      ("graph(%x: f64[8, 16], %w: f64[16, 24], %b: f64[8, 1]) -> (%z) { %y = matmul(%x, %w) %z = add(%y, %b) }", .f64),
+    ] {
+      var shared = SharedParts(continuing: [])
+      let plan = try Builder.sketch(try Self.graph(text), tactic: "cublaslt 0", &shared, try Self.target())
+      #expect(plan.steps.map(\.tactic) == ["cublaslt 0", "epilogue"])
+      guard case .library(let call) = plan.steps[0].action, case .matmul(let matmul) = call.operation else {
+        Issue.record("no library call")
+        continue
+      }
+      #expect(matmul.resultDType == sums && !matmul.hasBias && matmul.activation == .none)
+    }
+  }
+
+  /// They stand beside the templates' tactics, which the cost model prefers.
+  @Test func callsAreOfferedAndNotPreferred() throws {
+    let text = "graph(%x: f16[128, 768]) -> (%y) { %w = constant f16[768, 3072] random(1) %y = matmul(%x, %w) }"
+    let plan = try Builder.build(
+      try Self.graph(text), name: "region", targets: [try Self.target()], options: BuildOptions()
+    ).plans[0]
+    let alternatives = try #require(plan.steps[0].alternatives)
+    #expect(alternatives.chosen == alternatives.tactics[0] && !alternatives.chosen.hasPrefix("cublaslt"))
+    #expect(alternatives.tactics.filter { $0.hasPrefix("cublaslt ") }.count == 6 && plan.libraries.isEmpty)
+  }
+
+  /// A device without the library measures the others, and says why.
+  @Test func missingLibrariesAreLeftOut() throws {
+    let text = "graph(%x: f32[64, 64]) -> (%y) { %w = constant f32[64, 64] random(1) %y = matmul(%x, %w) }"
+    let target = try Self.target()
+    let plan = try Builder.build(
+      try Self.graph(text), name: "region", targets: [target], options: BuildOptions()
+    ).plans[0]
+    for versions: [Library: Int] in [[:], [.cublasLt: 110_502]] {
+      let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-library-\(UUID().uuidString)").path
+      defer { try? FileManager.default.removeItem(atPath: path) }
+      var cache = try TimingCacheFile(path: path)
+      let outcome = try Tuner.tune([plan], for: target, on: LibraryDevice(versions: versions), cache: &cache)
+      let warning = try #require(outcome.warnings.first)
+      #expect(
+        outcome.warnings.count == 1 && warning.code == "APUS-B-0059" && warning.message.contains("cuBLASLt 12.0.0"))
+      #expect(versions.isEmpty || warning.message.contains("11.5.2"))
+      #expect(outcome.measuredCount > 1 && !cache.cache.sorted.contains { $0.tactic.hasPrefix("cublaslt") })
+    }
+  }
+}
+
+extension EngineFile {
+  /// A plan written and read again.
+  fileprivate static func decode(_ plan: Plan) throws -> Plan {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-library-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try EngineFile.write([plan], to: path)
+    return try EngineFile.read(path)[0]
+  }
+}
