@@ -4,5 +4,5 @@ import ApusRuntime
 
 /// The environment settings of all modules: the only list of them.
 package enum Knobs {
-  package static let all: [Knob] = [.debug, .syncSteps, BuildCache.knob, Tuner.knob]
+  package static let all: [Knob] = [.debug, .syncSteps, BuildCache.knob, Tuner.knob, Tuner.libraries]
 }

@@ -14,6 +14,16 @@ import Synchronization
 final class CUDALibraries: Sendable {
   private let context: CUDAContext
   private let products = Mutex<CublasLt?>(nil)
+  private let convolutions = Mutex<Cudnn?>(nil)
+  /// Convolutions that are ready, which takes the library long.
+  private let plans = Mutex<[PlanKey: CudnnPlan]>([:])
+
+  private struct PlanKey: Hashable {
+    let convolution: LibraryConvolution
+    let sizes: [Int]
+    let rank: Int
+    let workspaceByteCount: Int
+  }
 
   init(_ context: CUDAContext) { self.context = context }
 
@@ -21,10 +31,12 @@ final class CUDALibraries: Sendable {
   static func version(of library: Library) throws(DeviceError) -> Int {
     switch library {
     case .cublasLt: try cublasLt.get()
+    case .cudnn: try cudnn.get()
     }
   }
 
   private static let cublasLt = open(.cublasLt) { apus_cublaslt_bind($0) }
+  private static let cudnn = open(.cudnn) { apus_cudnn_bind($0) }
 
   /// Opens a library for good, finds its functions and reads its version.
   private static func open(
@@ -53,21 +65,45 @@ final class CUDALibraries: Sendable {
     switch call.operation {
     case .matmul(let matmul):
       _ = try Self.cublasLt.get()
-      return try CublasProduct(matmul, rank: call.rank, sizes, workspaceByteCount: workspaceByteCount, try handle())
+      let library = try made(products) { context throws(DeviceError) in try CublasLt(context) }
+      return try CublasProduct(matmul, rank: call.rank, sizes, workspaceByteCount: workspaceByteCount, library)
+    case .convolution(let convolution):
+      _ = try Self.cudnn.get()
+      let library = try made(convolutions) { context throws(DeviceError) in try Cudnn(context) }
+      let key = PlanKey(
+        convolution: convolution, sizes: sizes, rank: call.rank,
+        workspaceByteCount: workspaceByteCount - CudnnConvolution.workspaceAlignment)
+      return CudnnConvolution(try plan(key, library), library)
     }
   }
 
-  private func handle() throws(DeviceError) -> CublasLt {
+  /// What a GPU keeps of a library, made when it is first asked for.
+  private func made<Value: Sendable>(
+    _ known: borrowing Mutex<Value?>, _ make: (CUDAContext) throws(DeviceError) -> Value
+  ) throws(DeviceError) -> Value {
     let context = context
-    let result = products.withLock { known -> Result<CublasLt, DeviceError> in
+    let result = known.withLock { known -> Result<Value, DeviceError> in
       if let known { return .success(known) }
       return Result { () throws(DeviceError) in
-        let made = try CublasLt(context)
-        known = made
-        return made
+        let value = try make(context)
+        known = value
+        return value
       }
     }
     return try result.get()
+  }
+
+  /// Nil for a result without elements.
+  private func plan(_ key: PlanKey, _ library: Cudnn) throws(DeviceError) -> CudnnPlan? {
+    if key.sizes.contains(0) { return nil }
+    if let known = plans.withLock({ $0[key] }) { return known }
+    var plan: CudnnPlan?
+    try library.use { handle throws(DeviceError) in
+      plan = try CudnnGraph(key.convolution, key.sizes)
+        .plan(rank: key.rank, workspaceByteCount: key.workspaceByteCount, handle)
+    }
+    plans.withLock { $0[key] = plan }
+    return plan
   }
 }
 

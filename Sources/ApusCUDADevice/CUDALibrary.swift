@@ -35,6 +35,10 @@ package struct CUDALibrary: Sendable {
     title: "cuBLASLt", purpose: "matrix products",
     names: ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"], version: .result("cublasLtGetVersion"))
 
+  package static let cudnn = CUDALibrary(
+    title: "cuDNN", purpose: "convolutions", names: ["libcudnn.so.9", "libcudnn.so"],
+    version: .result("cudnnGetVersion"))
+
   package static let all = [
     driver,
     CUDALibrary(
@@ -42,9 +46,7 @@ package struct CUDALibrary: Sendable {
       names: (0...).lazy.map { apus_nvrtc_name($0) }.prefix { $0 != nil }.compactMap { $0.map { String(cString: $0) } },
       version: .pair("nvrtcVersion")),
     cublasLt,
-    CUDALibrary(
-      title: "cuDNN", purpose: "convolutions", names: ["libcudnn.so.9", "libcudnn.so"],
-      version: .result("cudnnGetVersion")),
+    cudnn,
     CUDALibrary(
       title: "NCCL", purpose: "several GPUs", names: ["libnccl.so.2", "libnccl.so"], version: .pointer("ncclGetVersion")
     ),

@@ -24,7 +24,8 @@ struct ConvTemplate: KernelTemplate {
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
     guard let problem = ConvProblem(region.node, in: region.graph) else { return [] }
     if region.graph[region.node.inputs[1]].constant != nil, StemConvolution(problem) != nil { return [] }
-    return ConvTactic.candidates(problem, architecture).map { TacticCandidate(name: $0.name) }
+    let own = ConvTactic.candidates(problem, architecture).map { TacticCandidate(name: $0.name) }
+    return own.prefix(1) + LibraryConvolutionCall.tactics(for: problem, region) + own.dropFirst()
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
@@ -33,6 +34,11 @@ struct ConvTemplate: KernelTemplate {
     let constant = region.graph[inputs[1]].constant
     if let constant, let stem = StemConvolution(problem) {
       return stem.emit(region, image: builder.slot(inputs[0]), constant, into: &builder)
+    }
+    if let rank = LibraryConvolutionCall.rank(of: region.tactic) {
+      let call = LibraryConvolutionCall(
+        problem: problem, image: builder.slot(inputs[0]), weights: builder.slot(inputs[1]), rank: rank)
+      return call.emit(region, into: &builder)
     }
     let tactic =
       region.tactic.flatMap { name in ConvTactic.candidates(problem, architecture).first { $0.name == name } }

@@ -7,6 +7,7 @@ public import ApusCore
 public struct LibraryCall: Sendable, Hashable {
   public enum Operation: Sendable, Hashable {
     case matmul(LibraryMatmul)
+    case convolution(LibraryConvolution)
   }
 
   public var operation: Operation
@@ -27,6 +28,7 @@ public struct LibraryCall: Sendable, Hashable {
   public var library: Library {
     switch operation {
     case .matmul: .cublasLt
+    case .convolution: .cudnn
     }
   }
 
@@ -37,10 +39,20 @@ public struct LibraryCall: Sendable, Hashable {
 /// A library of a device's vendor.
 public enum Library: UInt8, Sendable, Hashable, CaseIterable {
   case cublasLt
+  case cudnn
 
   public var name: String {
     switch self {
     case .cublasLt: "cuBLASLt"
+    case .cudnn: "cuDNN"
+    }
+  }
+
+  /// What it is called in settings.
+  package var word: String {
+    switch self {
+    case .cublasLt: "cublaslt"
+    case .cudnn: "cudnn"
     }
   }
 
@@ -48,6 +60,7 @@ public enum Library: UInt8, Sendable, Hashable, CaseIterable {
   package var leastVersion: Int {
     switch self {
     case .cublasLt: 120_000
+    case .cudnn: 90_000
     }
   }
 
@@ -132,6 +145,7 @@ extension LibraryCall {
   package func elementCounts(_ sizes: [Int]) -> [Int]? {
     switch operation {
     case .matmul(let matmul): matmul.elementCounts(sizes)
+    case .convolution(let convolution): convolution.elementCounts(sizes)
     }
   }
 

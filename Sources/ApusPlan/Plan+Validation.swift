@@ -344,19 +344,20 @@ private struct PlanValidator {
   private mutating func check(_ call: LibraryCall, _ place: String) {
     for dim in call.sizes { check(dim, place) }
     if !(0..<LibraryCall.rankLimit).contains(call.rank) { report(place, "suggestion \(call.rank) is none") }
-    switch call.operation {
-    case .matmul(let matmul):
-      let dtypes = matmul.bufferDTypes
-      if !matmul.isPossible || call.buffers.count != dtypes.count || call.sizes.count != LibraryMatmul.sizeCount {
-        report(
-          place,
-          "\(call.buffers.count) buffers and \(call.sizes.count) sizes are no product of \(matmul.dtype) to \(matmul.resultDType)"
-        )
+    let (isPossible, dtypes, sizeCount) =
+      switch call.operation {
+      case .matmul(let matmul): (matmul.isPossible, matmul.bufferDTypes, LibraryMatmul.sizeCount)
+      case .convolution(let convolution):
+        (convolution.isPossible, convolution.bufferDTypes, convolution.sizeCount)
       }
-      for (index, (slot, dtype)) in zip(call.buffers, dtypes).enumerated() {
-        if let type = memorySlot(slot, place, "buffer \(index)"), type.dtype != dtype {
-          report(place, "buffer \(index) is \(type), \(dtype) is needed")
-        }
+    if !isPossible || call.buffers.count != dtypes.count || call.sizes.count != sizeCount {
+      report(
+        place,
+        "\(call.buffers.count) buffers and \(call.sizes.count) sizes are nothing that \(call.library.name) computes")
+    }
+    for (index, (slot, dtype)) in zip(call.buffers, dtypes).enumerated() {
+      if let type = memorySlot(slot, place, "buffer \(index)"), type.dtype != dtype {
+        report(place, "buffer \(index) is \(type), \(dtype) is needed")
       }
     }
   }

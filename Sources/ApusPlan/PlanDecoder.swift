@@ -328,6 +328,7 @@ struct PlanDecoder {
     let operation: LibraryCall.Operation
     switch library {
     case .cublasLt: operation = .matmul(try libraryMatmul())
+    case .cudnn: operation = .convolution(try libraryConvolution())
     }
     return LibraryCall(
       operation, rank: try slotIndex(), buffers: try slotIndices(),
@@ -344,6 +345,15 @@ struct PlanDecoder {
     }
     matmul.activation = activation
     return matmul
+  }
+
+  private mutating func libraryConvolution() throws(EngineFileError) -> LibraryConvolution {
+    let dtype = try dtype()
+    let counts = try slotIndices(exactly: 3)
+    return LibraryConvolution(
+      dtype: dtype, channels: counts[0], outputs: counts[1], groups: counts[2], kernel: try slotIndices(),
+      strides: try slotIndices(), dilations: try slotIndices(), pads: try slotIndices(), hasAddend: try flag(),
+      hasBias: try flag(), isRectified: try flag())
   }
 
   private mutating func piece(depth: Int) throws(EngineFileError) -> Piece {

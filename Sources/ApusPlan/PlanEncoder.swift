@@ -290,6 +290,13 @@ struct PlanEncoder {
       body.append(matmul.resultDType.rawValue)
       for flag in [matmul.isTransposed, matmul.hasAddend, matmul.hasBias] { body.append(UInt8(flag ? 1 : 0)) }
       body.append(matmul.activation.rawValue)
+    case .convolution(let convolution):
+      body.append(convolution.dtype.rawValue)
+      slots([convolution.channels, convolution.outputs, convolution.groups])
+      for list in [convolution.kernel, convolution.strides, convolution.dilations, convolution.pads] { slots(list) }
+      for flag in [convolution.hasAddend, convolution.hasBias, convolution.isRectified] {
+        body.append(UInt8(flag ? 1 : 0))
+      }
     }
     body.append(count: call.rank)
     slots(call.buffers)

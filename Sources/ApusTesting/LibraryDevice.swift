@@ -12,7 +12,7 @@ package final class LibraryDevice: Device {
   private let preparations = Mutex<[[Int]]>([])
 
   /// - Parameter versions: the libraries there are.
-  package init(versions: [Library: Int] = [.cublasLt: 130_002]) { self.versions = versions }
+  package init(versions: [Library: Int] = [.cublasLt: 130_002, .cudnn: 91_400]) { self.versions = versions }
 
   /// The sizes that calls were made ready for, in order.
   package var preparedSizes: [[Int]] { preparations.withLock { $0 } }
@@ -43,6 +43,7 @@ package final class LibraryDevice: Device {
     preparations.withLock { $0.append(sizes) }
     switch call.operation {
     case .matmul(let matmul): return HostProduct(matmul, sizes)
+    case .convolution(let convolution): return HostConvolution(convolution, sizes)
     }
   }
 
@@ -59,7 +60,7 @@ private final class LibraryStream: DeviceStream {
   func launch(_ launch: DeviceLaunch) { inner.launch(launch) }
 
   func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
-    (call as? HostProduct)?.run(buffers)
+    (call as? any HostCall)?.run(buffers)
   }
 
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
@@ -73,8 +74,87 @@ private final class LibraryStream: DeviceStream {
   func synchronize() throws(DeviceError) { try inner.synchronize() }
 }
 
+private protocol HostCall: DeviceCall {
+  func run(_ buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>)
+}
+
+extension HostCall {
+  /// The elements of buffers but the result and working memory.
+  func operands(
+    _ buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>, _ counts: [Int], _ dtypes: [DType]
+  ) -> [[Double]] {
+    counts.indices.dropLast().map { index -> [Double] in
+      buffers[index].map { base -> [Double] in
+        let storage = HostStorage(borrowing: base, byteCount: counts[index] * dtypes[index].byteCount, owner: self)
+        return HostTensor(dtype: dtypes[index], shape: [counts[index]], storage: storage).doubles
+      } ?? []
+    }
+  }
+
+  func store(_ result: [Double], _ dtype: DType, to target: UnsafeMutableRawPointer?) {
+    HostTensor(dtype, [result.count], doubles: result).withUnsafeBytes { bytes in
+      if let target, let base = bytes.baseAddress { target.copyMemory(from: base, byteCount: bytes.count) }
+    }
+  }
+}
+
+/// What ``LibraryConvolution`` says, element by element.
+private final class HostConvolution: HostCall {
+  private let convolution: LibraryConvolution
+  private let sizes: [Int]
+
+  init(_ convolution: LibraryConvolution, _ sizes: [Int]) {
+    self.convolution = convolution
+    self.sizes = sizes
+  }
+
+  func run(_ buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
+    guard let counts = convolution.elementCounts(sizes) else { return }
+    let operands = operands(buffers, counts, convolution.bufferDTypes)
+    let rank = convolution.rank
+    let (image, places) = (Array(sizes[1...rank]), Array(sizes[(1 + rank)...]))
+    let channels = convolution.channels / convolution.groups
+    var result: [Double] = []
+    for index in 0..<counts[counts.count - 1] {
+      let output = index % convolution.outputs
+      let group = output / (convolution.outputs / convolution.groups)
+      let place = Self.coordinates(index / convolution.outputs, in: [sizes[0]] + places)
+      var sum = 0.0
+      for tap in 0..<convolution.kernel.reduce(1, *) {
+        let offset = Self.coordinates(tap, in: convolution.kernel)
+        var pixel = place[0]
+        var isInside = true
+        for axis in 0..<rank {
+          let at =
+            place[1 + axis] * convolution.strides[axis] + offset[axis] * convolution.dilations[axis]
+            - convolution.pads[axis]
+          isInside = isInside && (0..<image[axis]).contains(at)
+          pixel = pixel * image[axis] + at
+        }
+        guard isInside else { continue }
+        let weights = (output * convolution.kernel.reduce(1, *) + tap) * channels
+        let start = pixel * convolution.channels + group * channels
+        for channel in 0..<channels { sum += operands[0][start + channel] * operands[1][weights + channel] }
+      }
+      if convolution.hasAddend { sum += operands[2][index] }
+      if convolution.hasBias { sum += operands[operands.count - 1][output] }
+      result.append(convolution.isRectified ? max(sum, 0) : sum)
+    }
+    store(result, convolution.dtype, to: buffers[counts.count - 1])
+  }
+
+  private static func coordinates(_ index: Int, in shape: [Int]) -> [Int] {
+    var (rest, found) = (index, [Int]())
+    for size in shape.reversed() {
+      found.append(rest % size)
+      rest /= size
+    }
+    return found.reversed()
+  }
+}
+
 /// What ``LibraryMatmul`` says, element by element.
-private final class HostProduct: DeviceCall {
+private final class HostProduct: HostCall {
   private let matmul: LibraryMatmul
   private let sizes: [Int]
 
@@ -85,13 +165,7 @@ private final class HostProduct: DeviceCall {
 
   func run(_ buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
     guard let counts = matmul.elementCounts(sizes) else { return }
-    let dtypes = matmul.bufferDTypes
-    let operands = counts.indices.dropLast().map { index -> [Double] in
-      buffers[index].map { base -> [Double] in
-        let storage = HostStorage(borrowing: base, byteCount: counts[index] * dtypes[index].byteCount, owner: self)
-        return HostTensor(dtype: dtypes[index], shape: [counts[index]], storage: storage).doubles
-      } ?? []
-    }
+    let operands = operands(buffers, counts, matmul.bufferDTypes)
     let (batches, rows, columns, depth) = (sizes[0], sizes[1], sizes[2], sizes[3])
     var result: [Double] = []
     for batch in 0..<batches {
@@ -109,10 +183,7 @@ private final class HostProduct: DeviceCall {
         }
       }
     }
-    guard let target = buffers[counts.count - 1] else { return }
-    HostTensor(matmul.resultDType, [result.count], doubles: result).withUnsafeBytes { bytes in
-      if let base = bytes.baseAddress { target.copyMemory(from: base, byteCount: bytes.count) }
-    }
+    store(result, matmul.resultDType, to: buffers[counts.count - 1])
   }
 
   private func activated(_ value: Double) -> Double {

@@ -87,6 +87,26 @@ const char *apus_cublaslt_bind(void *library) {
 
 const char *apus_cublaslt_text(int result) { return cublaslt.text ? cublaslt.text(result) : NULL; }
 
+static struct {
+  APUS_CUDNN_FUNCTIONS(POINTER)
+  const char *(*text)(int);
+} cudnn;
+
+#define DEFINE(name, symbol, parameters, arguments)                                                                    \
+  int apus_cudnn_##name parameters { return cudnn.name ? cudnn.name arguments : APUS_CUDNN_NOT_OPEN; }
+APUS_CUDNN_FUNCTIONS(DEFINE)
+#undef DEFINE
+
+const char *apus_cudnn_bind(void *library) {
+#define table cudnn
+  APUS_CUDNN_FUNCTIONS(BIND)
+  BIND(text, cudnnGetErrorString, , )
+#undef table
+  return NULL;
+}
+
+const char *apus_cudnn_text(int result) { return cudnn.text ? cudnn.text(result) : NULL; }
+
 size_t apus_version_result(void *function) { return ((size_t (*)(void))function)(); }
 
 int apus_version_pointer(void *function) {

@@ -37,15 +37,34 @@ import Testing
     }
     """,
     "graph(%x: f64[5, 7], %w: f64[7, 6]) -> (%z) { %y = matmul(%x, %w) %z = relu(%y) }",
+    convolution(
+      "f32[2, 9, 7, 4]", "f32[6, 3, 2, 4]",
+      "strides: [2, 1], pads_begin: [1, 0], pads_end: [1, 1], dilations: [1, 2], groups: 1"),
+    convolution(
+      "f32[n, 5, 16]", "f32[16, 3, 8]", "strides: [1], pads_begin: [1], pads_end: [1], dilations: [1], groups: 2"),
+    convolution(
+      "f32[1, 4, 5, 6, 3]", "f32[5, 2, 3, 1, 3]",
+      "strides: [1, 2, 1], pads_begin: [0, 1, 0], pads_end: [1, 1, 0], dilations: [1, 1, 1], groups: 1"),
   ]
+
+  private static func convolution(_ x: String, _ w: String, _ attributes: String) -> String {
+    let outputs = w.split(separator: "[")[1].prefix { $0 != "," }
+    return """
+      graph(%x: \(x), %w: \(w), %b: f32[\(outputs)]) -> (%z) \(x.contains("n") ? "symbols(n: 1...4) " : ""){
+        %y = conv(%x, %w) {\(attributes), layout: "nhwc"} %a = add(%y, %b) %z = relu(%a)
+      }
+      """
+  }
 
   @Test(arguments: regions.indices) func callsSayWhatIsComputed(_ index: Int) throws {
     let graph = try Self.graph(Self.regions[index])
     let target = try Self.target()
     var shared = SharedParts(continuing: [])
-    var plan = try Builder.sketch(graph, tactic: "cublaslt 1", &shared, target)
+    let isProduct = graph.order.contains { graph[$0].op.name == "matmul" }
+    let tactic = isProduct ? "cublaslt 1" : "cudnn 1"
+    var plan = try Builder.sketch(graph, tactic: tactic, &shared, target)
     plan.share(functions: [], images: [], constants: shared.constants.makeSection())
-    #expect(plan.steps.map(\.tactic) == ["cublaslt 1"] && plan.libraries == [.cublasLt])
+    #expect(plan.steps.map(\.tactic) == [tactic] && plan.libraries == [isProduct ? .cublasLt : .cudnn])
     plan = try EngineFile.decode(plan)
     let (inputs, _) = RandomInputs.make(graph, trial: 1, seed: UInt64(index) + 1)
     let expected = try Interpreter.run(graph, inputs: inputs)

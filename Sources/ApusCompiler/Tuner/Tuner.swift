@@ -47,14 +47,20 @@ package struct Tuner {
   private var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
   private var keptProfiles: Set<String> = []
-  /// Libraries whose tactics cannot be measured on the device.
+  /// Libraries whose tactics cannot be measured on the device, and those whose shall not be.
   private var missing: Set<Library> = []
+  private var declined: Set<Library> = []
   private var outcome: Outcome
 
   /// What the tactics that are taken where there are such begin with, however long they take.
   package static let knob = Knob(
     "APUS_TACTIC", "name", default: "",
     "tuning takes the fastest tactic whose name begins so, such as 'cublaslt', where there is one")
+
+  /// The libraries whose tactics are measured.
+  package static let libraries = Knob.choice(
+    "APUS_LIBRARIES", ["none", "all"] + Library.allCases.map(\.word), default: Library.cublasLt.word,
+    "libraries whose tactics tuning measures; cuDNN's have not run on a GPU yet")
 
   /// Tactics of a region that are tried at most.
   private static let candidateLimit = 20
@@ -155,10 +161,15 @@ package struct Tuner {
   }
 
   /// Versions of the libraries that the device has, which figures depend on; notes which are missing.
-  private mutating func libraryVersions() -> String {
+  private mutating func libraryVersions() throws(BuildError) -> String {
     guard let device else { return "" }
+    let asked = try Self.libraries.value()
     var text = ""
     for library in Library.allCases {
+      if asked != "all", asked != library.word {
+        declined.insert(library)
+        continue
+      }
       do {
         try Engine.require([library], on: device)
         text += ", \(library.name) \(Library.text(version: try device.version(of: library)))"
@@ -171,7 +182,9 @@ package struct Tuner {
   private mutating func possible(_ candidates: CandidateSet, _ tactics: [String]) -> Set<String> {
     var possible: Set<String> = []
     for tactic in tactics {
-      let lacking = candidates.plan(tactic)?.libraries.intersection(missing) ?? []
+      let needed = candidates.plan(tactic)?.libraries ?? []
+      if !needed.isDisjoint(with: declined) { continue }
+      let lacking = needed.intersection(missing)
       if lacking.isEmpty {
         possible.insert(tactic)
       } else if let device, !outcome.warnings.contains(where: { $0.code == "APUS-B-0059" }) {

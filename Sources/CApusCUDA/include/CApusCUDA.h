@@ -338,6 +338,133 @@ const char *apus_cublaslt_bind(void *library);
 /// What the library says of a result; NULL before it is open.
 const char *apus_cublaslt_text(int result);
 
+// cuDNN
+
+typedef struct apus_cudnn *apus_cudnn;
+typedef void *apus_cudnn_descriptor;
+
+enum {
+  APUS_CUDNN_SUCCESS = 0,
+  /// CUDNN_STATUS_NOT_INITIALIZED
+  APUS_CUDNN_NOT_OPEN = 1001,
+};
+
+/// Values of cudnnBackendDescriptorType_t.
+enum {
+  APUS_CUDNN_POINTWISE = 0,
+  APUS_CUDNN_CONVOLUTION = 1,
+  APUS_CUDNN_ENGINE = 2,
+  APUS_CUDNN_CONFIGURATION = 3,
+  APUS_CUDNN_HEURISTIC = 4,
+  APUS_CUDNN_PLAN = 5,
+  APUS_CUDNN_OPERATION_CONVOLUTION = 10,
+  APUS_CUDNN_OPERATION_POINTWISE = 13,
+  APUS_CUDNN_OPERATION_GRAPH = 15,
+  APUS_CUDNN_VARIANT_PACK = 16,
+  APUS_CUDNN_TENSOR = 17,
+};
+
+/// Values of cudnnBackendAttributeName_t.
+enum {
+  APUS_CUDNN_POINTWISE_MODE = 0,
+  APUS_CUDNN_POINTWISE_COMPUTE = 1,
+  APUS_CUDNN_CONVOLUTION_COMPUTE = 100,
+  APUS_CUDNN_CONVOLUTION_MODE = 101,
+  APUS_CUDNN_CONVOLUTION_DILATIONS = 102,
+  APUS_CUDNN_CONVOLUTION_STRIDES = 103,
+  APUS_CUDNN_CONVOLUTION_PADS_BEHIND = 104,
+  APUS_CUDNN_CONVOLUTION_PADS = 105,
+  APUS_CUDNN_CONVOLUTION_AXES = 106,
+  APUS_CUDNN_HEURISTIC_MODE = 200,
+  APUS_CUDNN_HEURISTIC_GRAPH = 201,
+  APUS_CUDNN_HEURISTIC_RESULTS = 202,
+  APUS_CUDNN_CONFIGURATION_ENGINE = 300,
+  APUS_CUDNN_PLAN_HANDLE = 400,
+  APUS_CUDNN_PLAN_CONFIGURATION = 401,
+  APUS_CUDNN_PLAN_WORKSPACE = 402,
+  APUS_CUDNN_OPERATION_CONVOLUTION_ALPHA = 700,
+  APUS_CUDNN_OPERATION_CONVOLUTION_BETA = 701,
+  APUS_CUDNN_OPERATION_CONVOLUTION_WINDOW = 702,
+  APUS_CUDNN_OPERATION_CONVOLUTION_WEIGHTS = 703,
+  APUS_CUDNN_OPERATION_CONVOLUTION_IMAGE = 704,
+  APUS_CUDNN_OPERATION_CONVOLUTION_RESULT = 705,
+  APUS_CUDNN_OPERATION_POINTWISE_FUNCTION = 750,
+  APUS_CUDNN_OPERATION_POINTWISE_X = 751,
+  APUS_CUDNN_OPERATION_POINTWISE_B = 752,
+  APUS_CUDNN_OPERATION_POINTWISE_RESULT = 753,
+  APUS_CUDNN_GRAPH_HANDLE = 800,
+  APUS_CUDNN_GRAPH_OPERATIONS = 801,
+  APUS_CUDNN_TENSOR_ALIGNMENT = 900,
+  APUS_CUDNN_TENSOR_TYPE = 901,
+  APUS_CUDNN_TENSOR_SIZES = 902,
+  APUS_CUDNN_TENSOR_STRIDES = 903,
+  APUS_CUDNN_TENSOR_ID = 906,
+  APUS_CUDNN_TENSOR_IS_VIRTUAL = 907,
+  APUS_CUDNN_PACK_IDS = 1000,
+  APUS_CUDNN_PACK_POINTERS = 1001,
+  APUS_CUDNN_PACK_WORKSPACE = 1003,
+  APUS_CUDNN_ENGINE_NOTES = 1303,
+};
+
+/// Values of cudnnBackendAttributeType_t.
+enum {
+  APUS_CUDNN_TYPE_HANDLE = 0,
+  APUS_CUDNN_TYPE_DATA_TYPE = 1,
+  APUS_CUDNN_TYPE_BOOL = 2,
+  APUS_CUDNN_TYPE_I64 = 3,
+  APUS_CUDNN_TYPE_F32 = 4,
+  APUS_CUDNN_TYPE_POINTER = 6,
+  APUS_CUDNN_TYPE_CONVOLUTION_MODE = 7,
+  APUS_CUDNN_TYPE_HEURISTIC_MODE = 8,
+  APUS_CUDNN_TYPE_NUMERICAL_NOTE = 11,
+  APUS_CUDNN_TYPE_POINTWISE_MODE = 14,
+  APUS_CUDNN_TYPE_DESCRIPTOR = 15,
+};
+
+/// Values of cudnnDataType_t, cudnnConvolutionMode_t, cudnnPointwiseMode_t, cudnnBackendHeurMode_t,
+/// cudnnBackendNumericalNote_t.
+enum {
+  APUS_CUDNN_F32 = 0,
+  APUS_CUDNN_F16 = 2,
+  APUS_CUDNN_BF16 = 9,
+  APUS_CUDNN_CROSS_CORRELATION = 1,
+  APUS_CUDNN_POINTWISE_ADD = 0,
+  APUS_CUDNN_POINTWISE_RELU = 100,
+  APUS_CUDNN_HEURISTIC_FALLBACK = 2,
+  APUS_CUDNN_HEURISTIC_A = 3,
+  APUS_CUDNN_NOTE_TENSOR_CORES = 0,
+  APUS_CUDNN_NOTE_CONVERTS_DOWN = 1,
+  APUS_CUDNN_NOTE_SUMS_SHORT = 2,
+  APUS_CUDNN_NOTE_VARIES = 4,
+};
+
+#define APUS_CUDNN_FUNCTIONS(X)                                                                                        \
+  X(create, cudnnCreate, (apus_cudnn * handle), (handle))                                                              \
+  X(destroy, cudnnDestroy, (apus_cudnn handle), (handle))                                                              \
+  X(set_stream, cudnnSetStream, (apus_cudnn handle, apus_cuda_stream stream), (handle, stream))                        \
+  X(descriptor_create, cudnnBackendCreateDescriptor, (int kind, apus_cudnn_descriptor *descriptor),                    \
+    (kind, descriptor))                                                                                                \
+  X(descriptor_destroy, cudnnBackendDestroyDescriptor, (apus_cudnn_descriptor descriptor), (descriptor))               \
+  X(descriptor_finalize, cudnnBackendFinalize, (apus_cudnn_descriptor descriptor), (descriptor))                       \
+  X(descriptor_set, cudnnBackendSetAttribute,                                                                          \
+    (apus_cudnn_descriptor descriptor, int attribute, int type, int64_t count, const void *values),                    \
+    (descriptor, attribute, type, count, values))                                                                      \
+  X(descriptor_get, cudnnBackendGetAttribute,                                                                          \
+    (apus_cudnn_descriptor descriptor, int attribute, int type, int64_t capacity, int64_t *count, void *values),       \
+    (descriptor, attribute, type, capacity, count, values))                                                            \
+  X(execute, cudnnBackendExecute, (apus_cudnn handle, apus_cudnn_descriptor plan, apus_cudnn_descriptor pack),         \
+    (handle, plan, pack))
+
+#define APUS_CUDNN_DECLARE(name, symbol, parameters, arguments) int apus_cudnn_##name parameters;
+APUS_CUDNN_FUNCTIONS(APUS_CUDNN_DECLARE)
+#undef APUS_CUDNN_DECLARE
+
+/// As ``apus_cuda_bind``.
+const char *apus_cudnn_bind(void *library);
+
+/// What the library says of a result; NULL before it is open.
+const char *apus_cudnn_text(int result);
+
 /// Ways in which libraries tell their version: as a result, or through one or two pointers.
 size_t apus_version_result(void *function);
 int apus_version_pointer(void *function);
