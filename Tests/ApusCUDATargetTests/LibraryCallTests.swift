@@ -109,6 +109,20 @@ import Testing
     #expect(problems { $0.buffers.removeLast() } > 0)
     #expect(problems { $0.sizes.removeLast() } == 1)
     #expect(problems { $0.sizes[0] = Dim(Symbol("unknown", Interval(0, 9))) } == 1)
+    var window = LibraryConvolution(
+      dtype: .f32, channels: 4, outputs: 6, groups: 2, kernel: [3, 3], strides: [1, 1], dilations: [1, 1],
+      pads: [1, 1], hasBias: true)
+    #expect(window.isPossible && window.bufferCount == 5 && window.padsBehind([1, 8, 8, 8, 8]) == [1, 1])
+    window.strides = [2, 2]
+    #expect(window.padsBehind([1, 8, 7, 4, 4]) == [1, 1] && window.padsBehind([1, 8, 8, 5, 4]) == [2, 1])
+    for change: (inout LibraryConvolution) -> Void in [
+      { $0.groups = 0 }, { $0.groups = 4 }, { $0.pads = [1] }, { $0.kernel = [] }, { $0.dtype = .f64 },
+      { $0.strides = [0, 1] }, { $0.pads = [-1, 0] },
+    ] {
+      var changed = window
+      change(&changed)
+      #expect(!changed.isPossible && problems { $0.operation = .convolution(changed) } > 0)
+    }
     for dtype in [DType.i32, .f16] {
       #expect(
         problems {

@@ -104,6 +104,26 @@ import Testing
     #expect(alternatives.tactics.filter { $0.hasPrefix("cublaslt ") }.count == 6 && plan.libraries.isEmpty)
   }
 
+  /// Libraries that are not asked for are not measured.
+  @Test func convolutionsOfLibrariesAreNotMeasuredUnasked() throws {
+    let target = try Self.target()
+    let text = Self.convolution(
+      "f32[1, 28, 28, 64]", "f32[64, 3, 3, 64]",
+      "strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 1")
+    let plan = try Builder.build(
+      try Self.graph(text), name: "region", targets: [target], options: BuildOptions()
+    ).plans[0]
+    let alternatives = try #require(plan.steps[0].alternatives)
+    #expect(alternatives.tactics.filter { $0.hasPrefix("cudnn ") }.count == 4 && plan.libraries.isEmpty)
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-library-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var cache = try TimingCacheFile(path: path)
+    let outcome = try Tuner.tune([plan], for: target, on: LibraryDevice(), cache: &cache)
+    #expect(outcome.warnings.isEmpty && outcome.measuredCount > 1)
+    #expect(!cache.cache.sorted.contains { $0.tactic.hasPrefix("cudnn") })
+    #expect(cache.cache.sorted.allSatisfy { $0.place.compiler.contains("cuBLASLt 13.0.2") })
+  }
+
   /// A device without the library measures the others, and says why.
   @Test func missingLibrariesAreLeftOut() throws {
     let text = "graph(%x: f32[64, 64]) -> (%y) { %w = constant f32[64, 64] random(1) %y = matmul(%x, %w) }"
