@@ -50,8 +50,14 @@ final class MemoryPool: @unchecked Sendable {
   func allocate(_ byteCount: Int) throws(DeviceError) -> DeviceBuffer {
     context.enter()
     var address: apus_cuda_address?
-    let result = apus_cuda_allocate(&address, max(byteCount, 64), pool, stream)
+    var result = apus_cuda_allocate(&address, max(byteCount, 64), pool, stream)
     if result == APUS_CUDA_OUT_OF_MEMORY {
+      // What is kept for the next who asks may be too small for this one, and keeps others from it.
+      trim()
+      result = apus_cuda_allocate(&address, max(byteCount, 64), pool, stream)
+    }
+    if result == APUS_CUDA_OUT_OF_MEMORY {
+      trim()
       let (available, all) = MemoryPool.free()
       throw DeviceError(
         "APUS-D-0001", "\(byteCount) bytes cannot be allocated: \(available) of the GPU's \(all) are free",
@@ -67,6 +73,12 @@ final class MemoryPool: @unchecked Sendable {
     // Other streams may use it from now on.
     try CUDADriver.check(apus_cuda_stream_synchronize(stream), "allocating \(byteCount) bytes")
     return buffer
+  }
+
+  /// Gives the driver back what nobody uses.
+  private func trim() {
+    _ = apus_cuda_stream_synchronize(stream)
+    _ = apus_cuda_pool_trim(pool, 0)
   }
 
   // MARK: Use

@@ -91,6 +91,9 @@ import Testing
         let error = #expect(throws: RunError.self) { try second.run(inputs: ones(large)) }
         #expect(error?.problems.map(\.code) == ["APUS-D-0001"])
         #expect(error?.description.contains("bytes cannot be allocated") == true)
+        // What could not be had is there for others.
+        let other = try Backend.underTest.makeDevice(nil)
+        #expect(throws: Never.self) { try other.allocate(byteCount: engine.device.memoryByteCount / 4) }
         #expect(try isRight(second, small))
         #expect(try isRight(first, large))
       }

@@ -77,6 +77,7 @@ enum {
   X(pool_create, cuMemPoolCreate, (apus_cuda_pool * pool, const struct apus_cuda_pool_properties *properties),         \
     (pool, properties))                                                                                                \
   X(pool_destroy, cuMemPoolDestroy, (apus_cuda_pool pool), (pool))                                                     \
+  X(pool_trim, cuMemPoolTrimTo, (apus_cuda_pool pool, size_t kept), (pool, kept))                                      \
   X(pool_get, cuMemPoolGetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
   X(pool_set, cuMemPoolSetAttribute, (apus_cuda_pool pool, int attribute, void *value), (pool, attribute, value))      \
   X(allocate, cuMemAllocFromPoolAsync,                                                                                 \
