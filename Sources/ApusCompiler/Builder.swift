@@ -194,6 +194,7 @@ package enum Builder {
       do {
         let graph = try source.substituting { profile.dim(of: $0) }
         if check.problems.isEmpty { check.checkSizes(of: graph) }
+        if check.problems.isEmpty { check.checkFilling(of: graph) }
         graphs.append(graph)
       } catch { problems += error.at("profile '\(profile.name)'").problems }
       problems += check.problems

@@ -44,11 +44,29 @@ struct ProfileCheck {
           Diagnostic(
             "APUS-B-0019", "'\(range.symbol)' needs min ≤ opt ≤ max, found \(range.min), \(range.opt), \(range.max)",
             place: place))
+      } else if let last = range.steps.last,
+        range.min != 1 || last != range.max || range.steps[0] < 1 || range.steps != Set(range.steps).sorted()
+      {
+        problems.append(
+          Diagnostic(
+            "APUS-B-0019", "'\(range.symbol)' is filled up to \(range.sizesText), which are no increasing sizes",
+            place: place, hint: "For instance \(range.symbol)=1/2/4/8."))
       } else if !symbol.range.contains(range.min) || !symbol.range.contains(range.max) {
         problems.append(
           Diagnostic(
             "APUS-B-0019", "'\(range.symbol)' is \(range.sizesText), the model allows \(symbol.range.text)",
             place: place, hint: "Declare a range within the model's."))
+      }
+    }
+  }
+
+  // MARK: Filling up
+
+  /// Checks that rows may be added where sizes are filled up: `APUS-B-0059`.
+  mutating func checkFilling(of graph: Graph) {
+    for range in profile.ranges where !range.steps.isEmpty && range.min < range.max {
+      if let problem = RowIndependence.refusal(graph, symbol: range.symbol) {
+        problems += BuildError(problem).at(place).problems
       }
     }
   }

@@ -257,6 +257,13 @@ private struct PlanValidator {
       if range.min > range.opt || range.opt > range.max {
         report(place, "'\(range.symbol)': min \(range.min), opt \(range.opt), max \(range.max) are not in order")
       }
+      if !range.steps.isEmpty,
+        range.min != 1 || range.steps != Array(Set(range.steps)).sorted() || range.steps[0] < 1
+          || range.steps.last != range.max
+      {
+        report(
+          place, "'\(range.symbol)': sizes to fill up to are \(range.steps), not from 1 to max \(range.max) in order")
+      }
     }
   }
 

@@ -371,13 +371,16 @@ public struct Profile: Sendable, Hashable {
     public var min: Int
     public var opt: Int
     public var max: Int
+    /// Sizes, by increasing order, that runs of other sizes are filled up to; empty where every size runs as it is.
+    public var steps: [Int]
 
     /// - Parameter opt: nil for the middle.
-    public init(symbol: String, min: Int, opt: Int?, max: Int) {
+    public init(symbol: String, min: Int, opt: Int?, max: Int, steps: [Int] = []) {
       self.symbol = symbol
       self.min = min
       self.opt = opt ?? Range.middle(min, max)
       self.max = max
+      self.steps = steps
     }
 
     /// The size halfway between two.
@@ -385,8 +388,11 @@ public struct Profile: Sendable, Hashable {
       (min < 0) == (max < 0) ? min + (max - min) / 2 : (min + max) / 2
     }
 
-    /// `1`, or `1..512@256`.
-    package var sizesText: String { min == max ? "\(min)" : "\(min)..\(max)@\(opt)" }
+    /// `1`, `1..512@256`, or `1/2/4/8@8`.
+    package var sizesText: String {
+      if !steps.isEmpty { return "\(steps.map(String.init).joined(separator: "/"))@\(opt)" }
+      return min == max ? "\(min)" : "\(min)..\(max)@\(opt)"
+    }
   }
 
   public var name: String
@@ -405,6 +411,8 @@ public struct Profile: Sendable, Hashable {
     case fixed(Int)
     /// From `min` to `max`, tuned at `opt`; nil for the middle.
     case range(min: Int, opt: Int? = nil, max: Int)
+    /// Rows of a batch: from 1 to the last of some sizes, each filled up to the next of them, tuned at `opt`; nil for the last.
+    case filled(to: [Int], opt: Int? = nil)
   }
 
   /// A profile by symbols: `Profile("prefill", ["seq": .range(min: 1, opt: 256, max: 512)])`.
@@ -415,6 +423,8 @@ public struct Profile: Sendable, Hashable {
       case .fixed(let size): Range(symbol: symbol, min: size, opt: size, max: size)
       case .range(let min, let opt, let max):
         Range(symbol: symbol, min: min, opt: opt, max: max)
+      case .filled(let steps, let opt):
+        Range(symbol: symbol, min: 1, opt: opt ?? steps.last ?? 1, max: steps.last ?? 1, steps: steps)
       }
     }
   }

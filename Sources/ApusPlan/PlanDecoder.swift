@@ -257,10 +257,11 @@ struct PlanDecoder {
 
   private mutating func profile() throws(EngineFileError) -> Profile {
     let name = try reader.text()
-    let ranges = try list(28) { decoder throws(EngineFileError) in
+    let ranges = try list(32) { decoder throws(EngineFileError) in
       Profile.Range(
         symbol: try decoder.reader.text(), min: try decoder.reader.int(), opt: try decoder.reader.int(),
-        max: try decoder.reader.int())
+        max: try decoder.reader.int(),
+        steps: try decoder.list(8) { decoder throws(EngineFileError) in try decoder.reader.int() })
     }
     return Profile(name: name, ranges: ranges)
   }

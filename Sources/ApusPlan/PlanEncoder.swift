@@ -197,6 +197,7 @@ struct PlanEncoder {
       encoder.body.append(range.min)
       encoder.body.append(range.opt)
       encoder.body.append(range.max)
+      encoder.list(range.steps) { $0.body.append($1) }
     }
   }
 

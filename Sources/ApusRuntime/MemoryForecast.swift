@@ -82,7 +82,9 @@ extension MemoryForecast {
       }
     }
     if !problems.isEmpty { throw RunError(problems: problems) }
-    return try BoundPlan(program, shapes: ordered, memoryLimit: .max / 4)
+    var sizes = ordered.flatMap { $0 }
+    for filling in program.fillings { _ = filling.fillUp(&sizes) }
+    return try BoundPlan(program, shapes: program.shapes(of: sizes), memoryLimit: .max / 4)
   }
 
   private init(_ program: Program, _ bound: BoundPlan) {

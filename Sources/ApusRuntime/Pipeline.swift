@@ -35,7 +35,7 @@ public final class Pipeline {
   ) throws(RunError) {
     let program = engine.variants[try engine.index(of: profile)].program
     let forecast = try MemoryForecast.bound(program, shapes: shapes, values: [:])
-    try Self.check(program, forecast)
+    try Self.check(program, forecast, shapes)
     self.profile = profile
     self.receive = receive
     self.timeLimit = timeLimit
@@ -54,7 +54,7 @@ public final class Pipeline {
     self.lanes = lanes
   }
 
-  private static func check(_ program: Program, _ bound: BoundPlan) throws(RunError) {
+  private static func check(_ program: Program, _ bound: BoundPlan, _ shapes: [String: [Int]]) throws(RunError) {
     var problems: [Diagnostic] = []
     func add(_ kind: String, _ binding: Binding, _ reason: String) {
       problems.append(
@@ -65,6 +65,12 @@ public final class Pipeline {
     for input in program.plan.inputs {
       if input.holdsObject { add("input", input, "it is no tensor of numbers") }
       if input.values != nil { add("input", input, "its elements decide sizes") }
+    }
+    for filling in program.fillings {
+      for input in filling.inputs.map({ program.plan.inputs[$0] }) {
+        guard let rows = shapes[input.name]?.first, !filling.steps.contains(rows) else { continue }
+        add("input", input, "its \(rows) rows are filled up to another size")
+      }
     }
     for output in program.plan.outputs {
       if output.holdsObject {

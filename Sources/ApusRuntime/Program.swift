@@ -31,6 +31,8 @@ struct Program: Sendable {
   /// By input, whether a step reads more of it than its sizes.
   private(set) var readsInput: [Bool] = []
   private(set) var outputs: [OutputRecord] = []
+  /// Symbols whose sizes are filled up.
+  private(set) var fillings: [Filling] = []
   /// Slots in an order in which a view comes after what it looks at.
   private(set) var viewOrder: [Int] = []
   /// Slots in the caller's memory, their views, and the positions in `launchSlots` that name either.
@@ -64,8 +66,20 @@ struct Program: Sendable {
     externalSlots = slots.indices.filter { isExternal[$0] && slots[$0].root == $0 }
     externalViews = viewOrder.filter { isExternal[$0] && slots[$0].root != $0 }
     externalBuffers = launchSlots.indices.filter { isExternal[launchSlots[$0]] }
+    fillings = plan.profile.ranges.filter { !$0.steps.isEmpty }.map { Filling($0, of: plan) }
     segmentAt = [Int](repeating: -1, count: steps.count)
     addSegments(from: 0, to: steps.count)
+  }
+}
+
+extension Program {
+  /// The sizes of each input, of those of all inputs.
+  func shapes(of sizes: [Int]) -> [[Int]] {
+    var rest = sizes[...]
+    return inputAxes.map { rules in
+      defer { rest = rest.dropFirst(rules.count) }
+      return Array(rest.prefix(rules.count))
+    }
   }
 }
 

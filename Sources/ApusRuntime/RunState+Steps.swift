@@ -15,7 +15,7 @@ extension RunState {
   /// - Parameter isReady: whether what the last run prepared can be used as it is.
   func enqueueAll(isReady: Bool = false) throws(RunError) {
     if detachOutputs() || !isReady { try prepare() } else { forgetRunSymbols() }
-    if isElsewhere { uploadInputs() }
+    uploadInputs()
     profiler?.beginRun()
     try runSteps()
   }
@@ -23,7 +23,7 @@ extension RunState {
   /// The recording that is all there is to do for a run like the last one: its steps are recorded as one, and inputs and outputs
   /// are in the device's memory. Nil where there is more.
   var wholeRun: (any CapturedWork)? {
-    guard captures, program.segments.count == 1, program.segments[0].first == 0,
+    guard captures, fillings.isEmpty, program.segments.count == 1, program.segments[0].first == 0,
       program.segments[0].end == program.steps.count, bound.captures[0].version == bound.version,
       program.dims.shapeSymbolCount == program.dims.symbolCount,
       bindings.inputs.allSatisfy({ $0.isOnDevice }), bindings.outputs.allSatisfy({ $0.isOnDevice }),
@@ -278,9 +278,18 @@ extension RunState {
     let source = try memory(of: record.slot)
     for axis in slot.shape.indices { bindings.outputs[index].shape[axis] = bound.values[slot.shape[axis]] }
     if !record.isDirect { try ensureOutput(index, byteCount: source.count) }
-    if isElsewhere, !bindings.outputs[index].isOnDevice, level == .model {
-      if source.count > 0, let from = source.baseAddress, let to = bindings.outputs[index].address {
-        stream.download(from: from, to: to, byteCount: source.count)
+    if writesCopy(ofOutput: index), level == .model {
+      let rows = rows(ofOutput: index)
+      if rows.given < rows.computed {
+        bindings.outputs[index].shape[0] = rows.given(of: bindings.outputs[index].shape[0])
+      }
+      let byteCount = rows.given(of: source.count)
+      if byteCount > 0, let from = source.baseAddress, let to = bindings.outputs[index].address {
+        if isElsewhere, !bindings.outputs[index].isOnDevice {
+          stream.download(from: from, to: to, byteCount: byteCount)
+        } else {
+          stream.copy(from: from, to: to, byteCount: byteCount)
+        }
       }
     } else if !record.isDirect {
       move(source, to: UnsafeMutableRawBufferPointer(start: outputAddress(index), count: source.count))

@@ -41,6 +41,9 @@ final class RunState {
   var firstStep = 0
   var bound: BoundPlan
   let pieces: [RunState]
+  /// What is filled up, with the numbers of rows of this run.
+  let fillings: [Filling]
+  var rows: [FilledRows]
 
   init(
     engine: Engine, _ variant: Engine.Variant, _ bindings: Bindings, _ workspace: Workspace,
@@ -65,6 +68,9 @@ final class RunState {
     objects = [HostValue?](repeating: nil, count: slotCount)
     for (slot, value) in variant.objects { objects[slot] = value }
     bound = BoundPlan(unbound: program)
+    // A piece gets its sizes from what is around it.
+    fillings = level == .piece ? [] : program.fillings
+    rows = fillings.map { _ in FilledRows() }
     var pieces: [RunState] = []
     for (index, piece) in variant.pieces.enumerated() {
       pieces.append(
@@ -108,7 +114,7 @@ extension RunState {
     takeObjects()
     if let given { bound = given } else { try selectBoundPlan() }
     try prepareMemory()
-    if isElsewhere, level == .model { try prepareMirrors() }
+    if level == .model { try prepareMirrors() }
     for output in bindings.outputs.indices { try prepareOutput(output) }
     let version = bound.version
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
@@ -139,7 +145,10 @@ extension RunState {
   }
 
   private func selectBoundPlan() throws(RunError) {
-    if level == .model { takeSizes() }
+    if level == .model {
+      takeSizes()
+      fillUpSizes()
+    }
     runCount += 1
     for position in 0..<boundPlans.count where boundPlans[position].key == key {
       boundPlans[position].lastUse = runCount
@@ -150,7 +159,7 @@ extension RunState {
     let plan =
       level == .piece
       ? try BoundPlan(piece: program, symbols: key, memoryLimit: limit, ceiling: ceiling)
-      : try BoundPlan(program, shapes: bindings.inputs.map(\.sizes), memoryLimit: limit, ceiling: ceiling)
+      : try BoundPlan(program, shapes: program.shapes(of: key), memoryLimit: limit, ceiling: ceiling)
     if boundPlans.count >= Self.boundPlanLimit,
       let oldest = boundPlans.indices.min(by: { boundPlans[$0].lastUse < boundPlans[$1].lastUse })
     {
@@ -190,10 +199,9 @@ extension RunState {
     }
   }
 
-  /// Makes room on the device for inputs that are in the host's memory.
+  /// Makes room on the device for copies of inputs.
   private func prepareMirrors() throws(RunError) {
-    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isObject && !bindings.inputs[index].isOnDevice
-    {
+    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isObject && readsCopy(ofInput: index) {
       let needed = bound.byteCounts[program.plan.inputs[index].slot]
       if let mirror = bindings.inputMirrors[index], mirror.byteCount >= needed { continue }
       stream.drain()
@@ -202,13 +210,19 @@ extension RunState {
     }
   }
 
-  /// Queues copies of the inputs that are in the host's memory.
+  /// Queues copies of the inputs that steps do not read in place; rows that are added are of zeros.
   func uploadInputs() {
-    for index in 0..<bindings.inputs.count where !bindings.inputs[index].isOnDevice && program.readsInput[index] {
+    for index in 0..<bindings.inputs.count where readsCopy(ofInput: index) && program.readsInput[index] {
       let byteCount = bound.byteCounts[program.plan.inputs[index].slot]
       guard byteCount > 0, let source = bindings.inputs[index].address, let mirror = bindings.inputMirrors[index]
       else { continue }
-      stream.upload(from: source, to: mirror.base, byteCount: byteCount)
+      let given = rows(ofInput: index).given(of: byteCount)
+      if isElsewhere, !bindings.inputs[index].isOnDevice {
+        stream.upload(from: source, to: mirror.base, byteCount: given)
+      } else {
+        stream.copy(from: source, to: mirror.base, byteCount: given)
+      }
+      if given < byteCount { stream.fill(mirror.base + given, with: 0, byteCount: byteCount - given) }
     }
   }
 
@@ -223,10 +237,11 @@ extension RunState {
     try ensureOutput(index, byteCount: bound.byteCounts[record.slot])
   }
 
-  /// Gives an output memory for `byteCount` bytes: the caller's, or our own that no earlier result still uses.
-  func ensureOutput(_ index: Int, byteCount: Int) throws(RunError) {
+  /// Gives an output memory for `byteCount` computed bytes: the caller's, or our own that no earlier result still uses.
+  func ensureOutput(_ index: Int, byteCount computed: Int) throws(RunError) {
+    try ensureMirror(index, byteCount: computed)
+    let byteCount = rows(ofOutput: index).given(of: computed)
     bindings.outputs[index].byteCount = byteCount
-    if isElsewhere { try ensureMirror(index, byteCount: byteCount) }
     if let memory = bindings.outputs[index].callerMemory {
       if memory.count < byteCount {
         throw RunError.smallMemory(
@@ -260,7 +275,7 @@ extension RunState {
 
   /// Gives an output that does not go to the device's memory a place there, keeping its first `kept` bytes.
   private func ensureMirror(_ index: Int, byteCount: Int, keeping kept: Int = 0) throws(RunError) {
-    if bindings.outputs[index].isOnDevice { return }
+    if !writesCopy(ofOutput: index) { return }
     let old = bindings.outputMirrors[index]
     if let old, old.byteCount >= byteCount { return }
     stream.drain()
@@ -317,13 +332,13 @@ extension RunState {
   }
 
   private func inputAddress(_ index: Int) -> UnsafeMutableRawPointer? {
-    if isElsewhere, !bindings.inputs[index].isOnDevice { return bindings.inputMirrors[index]?.base }
+    if readsCopy(ofInput: index) { return bindings.inputMirrors[index]?.base }
     return bindings.inputs[index].address.map { UnsafeMutableRawPointer(mutating: $0) }
   }
 
   /// Where steps write an output.
   func outputAddress(_ index: Int) -> UnsafeMutableRawPointer? {
-    if isElsewhere, !bindings.outputs[index].isOnDevice { return bindings.outputMirrors[index]?.base }
+    if writesCopy(ofOutput: index) { return bindings.outputMirrors[index]?.base }
     return bindings.outputs[index].address
   }
 

@@ -61,7 +61,15 @@ import Testing
       ])
   }
 
+  @Test func sizesToFillUpTo() throws {
+    let profiles = try parse("serve: batch=1/2/4/8", "other: batch=2/4@2, seq=1")
+    #expect(profiles[0].ranges == [.init(symbol: "batch", min: 1, opt: 8, max: 8, steps: [1, 2, 4, 8])])
+    #expect(profiles[1].ranges[0] == .init(symbol: "batch", min: 1, opt: 2, max: 4, steps: [2, 4]))
+    #expect(profiles.map { $0.ranges[0].sizesText } == ["1/2/4/8@8", "2/4@2"])
+  }
+
   @Test(arguments: [
+    ("a: batch=1//2", "APUS-C-0010"), ("a: batch=1/2@", "APUS-C-0010"), ("a: ids=1/2x4x4", "APUS-C-0010"),
     ("a: seq", "APUS-C-0010"), ("a:", "APUS-C-0010"), ("a: seq=x", "APUS-C-0010"), ("a: seq=1..2@", "APUS-C-0010"),
     ("a: sq=1", "APUS-C-0011"), ("a: seq=1, seq=2", "APUS-C-0017"), ("a: seq=1..2048", "APUS-C-0012"),
     ("a: ids=1x1", "APUS-C-0010"), ("a: ids=1x1x5", "APUS-C-0012"), ("a: idz=1x1x4", "APUS-C-0011"),

@@ -1,3 +1,4 @@
+import ApusPlan
 import TestSupport
 import Testing
 
@@ -10,13 +11,13 @@ import Testing
     var flipped = good
     flipped[good.count / 2] ^= 0x20
     var future = good
-    future[4] = 9
+    future[4] = UInt8(EngineFile.format + 1)
     let cases: [(name: String, bytes: [UInt8], texts: [String])] = [
       ("cut", Array(good.dropLast(9)), ["APUS-E-0004", "byte \(good.count - 9)", "\(good.count) are expected"]),
       ("cut-in-header", Array(good.prefix(40)), ["APUS-E-0004"]),
       ("long", good + [0], ["APUS-E-0004"]),
       ("flipped", flipped, ["APUS-E-000"]),
-      ("future", future, ["APUS-E-0003", "format 9"]),
+      ("future", future, ["APUS-E-0003", "format \(EngineFile.format + 1)"]),
       ("empty", [], ["the file is empty"]),
       ("foreign", Array("GIF89a".utf8) + [UInt8](repeating: 7, count: 100), ["no known model format"]),
     ]

@@ -6,7 +6,8 @@ import ApusPlan
 /// `NAME: input_ids=1x1..1x512@1x256`, by elements that decide sizes as `NAME: shape=[1,4]..[512,4]@[128,4]`, or by
 /// trtexec's shape flags.
 ///
-/// `a..b@o` is a range with the size to tune for, `a..b` tunes for the middle, `a` is fixed.
+/// `a..b@o` is a range with the size to tune for, `a..b` tunes for the middle, `a` is fixed. `1/2/4/8` are sizes that a symbol's
+/// are filled up to, the last tuned for.
 struct ProfileArguments {
   private let option: String
   private let symbols: [Symbol]
@@ -179,6 +180,7 @@ struct ProfileArguments {
     let name = trimmed(item[..<split])
     let tuned = trimmed(item[item.index(after: split)...]).split(separator: "@", omittingEmptySubsequences: false)
     guard !name.isEmpty, (1...2).contains(tuned.count) else { return nil }
+    if tuned[0].contains("/") { return filled(name, tuned) }
     let bounds = tuned[0].firstRange(of: "..").map { [tuned[0][..<$0.lowerBound], tuned[0][$0.upperBound...]] }
     let areValues = tuned[0].hasPrefix("[")
     let read = areValues ? elements : shape
@@ -189,6 +191,15 @@ struct ProfileArguments {
     if tuned.count == 1 { return ProfileSizes(name: name, areValues: areValues, min: min, opt: nil, max: max) }
     guard let opt = read(tuned[1]), opt.count == min.count else { return nil }
     return ProfileSizes(name: name, areValues: areValues, min: min, opt: opt, max: max)
+  }
+
+  private static func filled(_ name: String, _ tuned: [Substring]) -> ProfileSizes? {
+    let parts = tuned[0].split(separator: "/", omittingEmptySubsequences: false)
+    let steps = parts.compactMap { Int($0) }
+    guard steps.count == parts.count, let last = steps.last else { return nil }
+    guard tuned.count == 2 else { return ProfileSizes(name: name, min: [1], opt: [last], max: [last], steps: steps) }
+    guard let opt = Int(tuned[1]) else { return nil }
+    return ProfileSizes(name: name, min: [1], opt: [opt], max: [last], steps: steps)
   }
 
   /// What the commas outside of brackets separate.
@@ -222,10 +233,12 @@ struct ProfileSizes {
   let min: [Int]
   let opt: [Int]?
   let max: [Int]
+  var steps: [Int] = []
 }
 
 extension Profile.Range {
   fileprivate init(symbol: String, _ sizes: ProfileSizes, axis: Int) {
-    self.init(symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis])
+    self.init(
+      symbol: symbol, min: sizes.min[axis], opt: sizes.opt?[axis], max: sizes.max[axis], steps: sizes.steps)
   }
 }
