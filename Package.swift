@@ -56,7 +56,7 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
       resources: kernelTexts([
-        "prelude", "math", "attention", "lstm", "gemm", "conv", "conv_transpose", "depthwise", "pool",
+        "prelude", "math", "attention", "lstm", "gemm", "conv", "winograd", "conv_transpose", "depthwise", "pool",
         "undef",
       ])),
     module(
@@ -64,8 +64,9 @@ let package = Package(
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler", "CApusCUDA"],
       resources: kernelTexts(
         [
-          "prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "wgmma", "gemm_wgmma", "gemv", "attention_common",
-          "attention_finish", "attention_simt", "attention_mma", "conv", "conv_simt", "conv_mma",
+          "prelude", "ptx", "math", "gemm", "gemm_simt", "gemm_mma", "barrier", "wgmma", "gemm_wgmma", "gemv_common",
+          "gemv", "gemv_ring", "attention_common", "attention_finish", "attention_simt", "attention_mma", "conv",
+          "conv_simt", "conv_mma",
           "conv_wgmma", "conv_stem", "order", "scan", "radix", "scatter",
           "boxes", "recurrent", "fourier",
         ], kind: "cuh")),

@@ -249,6 +249,11 @@ class Bench:
         work.export(model)
         started = time.perf_counter()
         self.apus("build", model, "-o", engine, "--backend", self.backend, "--quiet", *work.build)
+        if self.options.tune:
+            told = self.apus("tune", engine, "--budget", f"{self.options.tune}s")
+            if self.options.out:
+                with open(self.options.out / "tuning.txt", "a") as log:
+                    log.write(f"{work.name}\n{told}\n")
         built = time.perf_counter() - started
         words = []
         for name, value in work.inputs.items():
@@ -359,6 +364,7 @@ def main() -> int:
     parser.add_argument("--only", help="workloads whose name holds one of these words, separated by commas")
     parser.add_argument("--out", type=Path, help="the folder of the report")
     parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out, which takes minutes")
+    parser.add_argument("--tune", type=int, metavar="SECONDS", help="tune each engine for so long; OUT/tuning.txt says what came of it")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to check this script")
     options = parser.parse_args()
     options.apus = options.apus.resolve()
@@ -373,11 +379,11 @@ def main() -> int:
         for work in workloads(options, bench, folder):
             try:
                 bench.run(work)
+                if options.out:
+                    bench.report(options.out)
             except Exception as error:
                 failed += 1
                 print(f"{work.name} FAILED: {error}", flush=True)
-        if options.out:
-            bench.report(options.out)
     return 1 if failed else 0
 
 

@@ -41,11 +41,18 @@ package struct CUDACodeTarget: Target {
 
   package func loops(_ kernel: Kernel) -> KernelCode { Self.loops(kernel, threads: threads) }
 
+  package func loops(beside kernels: [Kernel]) -> KernelCode? {
+    EmittedKernel.joined(kernels.map { CUDALoopEmitter($0, threads: threads).function() })
+      .map { Self.code($0, CUDAText.prelude(for: kernels)) }
+  }
+
   private static func loops(_ kernel: Kernel, threads: Int) -> KernelCode {
-    let emitted = CUDALoopEmitter(kernel, threads: threads).function()
-    return KernelCode(
-      source: CUDAText.prelude(for: kernel) + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks,
-      threads: emitted.threads)
+    code(CUDALoopEmitter(kernel, threads: threads).function(), CUDAText.prelude(for: [kernel]))
+  }
+
+  private static func code(_ kernel: EmittedKernel, _ prelude: String) -> KernelCode {
+    KernelCode(
+      source: prelude + kernel.whole, parameters: kernel.parameters, blocks: kernel.blocks, threads: kernel.threads)
   }
 
   package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
@@ -79,11 +86,9 @@ package enum CUDAText {
   package static let brief = "#define APUS_BRIEF 1\n"
 
   /// What a kernel starts with; functions take their short forms where all it stores are floats of 16 bits.
-  static func prelude(for kernel: Kernel?) -> String {
-    let isBrief = kernel?.stores.allSatisfy { store in
-      kernel?.arena.buffers[store.buffer] == .f16 || kernel?.arena.buffers[store.buffer] == .bf16
-    }
-    return (isBrief ?? false ? brief : "") + prelude
+  static func prelude(for kernels: [Kernel]) -> String {
+    let stored = kernels.flatMap { kernel in kernel.stores.map { kernel.arena.buffers[$0.buffer] } }
+    return (!stored.isEmpty && stored.allSatisfy { $0 == .f16 || $0 == .bf16 } ? brief : "") + prelude
   }
 
   /// The part of the prelude that is instructions of GPUs.
@@ -92,7 +97,8 @@ package enum CUDAText {
   static let gemm = text(PackageResources.gemm_cuh)
   static let gemmSIMT = text(PackageResources.gemm_simt_cuh)
   static let gemmMMA = text(PackageResources.gemm_mma_cuh)
-  static let wgmma = text(PackageResources.wgmma_cuh)
+  static let barrier = text(PackageResources.barrier_cuh)
+  static let wgmma = barrier + text(PackageResources.wgmma_cuh)
   static let gemmWGMMA = text(PackageResources.gemm_wgmma_cuh)
   static let conv = text(PackageResources.conv_cuh)
   static let convSIMT = text(PackageResources.conv_simt_cuh)
@@ -110,7 +116,9 @@ package enum CUDAText {
   static let recurrent = text(PackageResources.recurrent_cuh)
   static let fourier = text(PackageResources.fourier_cuh)
   static let radix = text(PackageResources.radix_cuh)
-  static let gemv = text(PackageResources.gemv_cuh)
+  static let gemvCommon = text(PackageResources.gemv_common_cuh)
+  static let gemv = gemvCommon + text(PackageResources.gemv_cuh)
+  static let gemvRing = barrier + gemvCommon + text(PackageResources.gemv_ring_cuh)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }
 }

@@ -4,11 +4,66 @@ import ApusKernel
 
 /// A kernel as CUDA text with what a launch must supply.
 struct EmittedKernel {
-  /// The body function; `KERNEL_NAME` stands for the symbol.
+  /// The function `KERNEL_NAME_body`, where `KERNEL_NAME` stands for the symbol.
   var text: String
+  var bufferCount: Int
   var parameters: [Dim]
   var blocks: Dim
   var threads: Int
+}
+
+extension EmittedKernel {
+  /// The body with the kernel around it.
+  var whole: String {
+    let parameter = parameters.isEmpty ? "" : ", const __grid_constant__ apus_params<\(parameters.count)> P"
+    return text + """
+      extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
+          const __grid_constant__ apus_buffers<\(bufferCount)> B\(parameter)) {
+        __shared__ __align__(16) u8 shared[\(CUDALoopEmitter.sharedByteCount)];
+        apus_start_next();
+        apus_wait_prior();
+        KERNEL_NAME_body(B.b, \(parameters.isEmpty ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
+      }
+
+      """
+  }
+
+  /// Kernels side by side in one: each has the blocks that it asks for, or all blocks in turn where a launch has others than that.
+  ///
+  /// - Returns: nil where they need blocks of different sizes.
+  static func joined(_ kernels: [EmittedKernel]) -> EmittedKernel? {
+    guard let first = kernels.first, kernels.allSatisfy({ $0.threads == first.threads }) else { return nil }
+    if kernels.count == 1 { return first }
+    var text = ""
+    var calls = ""
+    var (buffers, parameters) = (0, kernels.count)
+    for (index, kernel) in kernels.enumerated() {
+      text += kernel.text.replacing("KERNEL_NAME_body", with: "KERNEL_NAME_part\(index)")
+      let call =
+        "KERNEL_NAME_part\(index)(buffers + \(buffers), params + \(parameters), isOwn ? block - from : block, "
+        + "isOwn ? params[\(index)] : blockCount, shared);"
+      calls += """
+        \(index == 0 ? "" : "  if (!isOwn) __syncthreads();\n  from += params[\(index - 1)];\n")\
+          if (!isOwn || (block >= from && block < from + params[\(index)]))
+            \(call)
+
+        """
+      buffers += kernel.bufferCount
+      parameters += kernel.parameters.count
+    }
+    let all = kernels.indices.map { "params[\($0)]" }.joined(separator: " + ")
+    text += """
+      APUS_INLINE void KERNEL_NAME_body(
+          void *const *buffers, const i64 *params, i64 block, i64 blockCount, u8 *shared) {
+        const bool isOwn = blockCount == \(all);
+        i64 from = 0;
+      \(calls)}
+
+      """
+    return EmittedKernel(
+      text: text, bufferCount: buffers, parameters: kernels.map(\.blocks) + kernels.flatMap(\.parameters),
+      blocks: Dim.sum(kernels.map(\.blocks)), threads: first.threads)
+  }
 }
 
 /// Turns a kernel into CUDA loops.
@@ -72,23 +127,7 @@ final class CUDALoopEmitter {
 
       """
     return EmittedKernel(
-      text: text + Self.wrapper(buffers: arena.buffers.count, parameters: scalars.parameters.count, threads: threads),
-      parameters: scalars.parameters, blocks: blocks, threads: threads)
-  }
-
-  /// The kernel around a body.
-  static func wrapper(buffers: Int, parameters: Int, threads: Int) -> String {
-    let parameter = parameters == 0 ? "" : ", const __grid_constant__ apus_params<\(parameters)> P"
-    return """
-      extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
-          const __grid_constant__ apus_buffers<\(buffers)> B\(parameter)) {
-        __shared__ __align__(16) u8 shared[\(sharedByteCount)];
-        apus_start_next();
-        apus_wait_prior();
-        KERNEL_NAME_body(B.b, \(parameters == 0 ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
-      }
-
-      """
+      text: text, bufferCount: arena.buffers.count, parameters: scalars.parameters, blocks: blocks, threads: threads)
   }
 
   /// How work is spread.

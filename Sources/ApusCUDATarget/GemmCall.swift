@@ -49,6 +49,7 @@ struct GemmCall {
     case .wgmma(let tile): emit(region, tile, into: &builder)
     case .gemv(let rows, let warps, let columns, let split, let unroll, let mma):
       emitVector(region, rows, warps, columns, split, unroll, mma, into: &builder)
+    case .ring(let ring): emit(region, ring, into: &builder)
     }
   }
 
@@ -134,7 +135,7 @@ struct GemmCall {
     let call = TemplateCall(
       texts: [CUDAText.gemm, CUDAText.gemv],
       macros: [
-        ("GEMM_A", problem.kind), ("GEMM_B", problem.kind), ("GEMM_B_NK", 1),
+        ("GEMM_A", problem.kind), ("GEMM_B", problem.kind),
         ("GEMM_B_EARLY", problem.isConstant ? 1 : 0), ("GEMV_ROWS", rows), ("GEMV_WARPS", warps),
         ("GEMV_UNROLL", unroll), ("GEMM_VEC_A", problem.vectorA), ("GEMM_VEC_B", problem.vectorB),
         ("GEMV_NR", columns), ("GEMV_SPLIT", split), ("GEMV_MMA", mma ? 1 : 0),
@@ -144,6 +145,25 @@ struct GemmCall {
       batches: form.batches, rows: form.rows, columns: form.columns,
       width: problem.epilogueWidth(min(columns, mma ? 2 : 1)),
       blocks: Dim.minimum(units, Dim(1 << 12)), threads: 32 * warps, sharedByteCount: 8 * warps * columns * rounded)
+    call.emit(region, tactic: tactic.name, into: &builder)
+  }
+}
+
+extension GemmCall {
+  private func emit(_ region: AnchorRegion, _ ring: WeightRing, into builder: inout StepBuilder) {
+    let units = form.columns.ceilDivided(by: Dim(ring.columnsOfBlock)) * form.batches
+    let call = TemplateCall(
+      texts: [CUDAText.gemm, CUDAText.gemvRing],
+      macros: [
+        ("GEMM_A", problem.kind), ("GEMM_B", problem.kind), ("GEMM_VEC_A", problem.vectorA), ("GEMV_ROWS", ring.rows),
+        ("GEMV_WARPS", ring.warps), ("GEMV_NR", ring.columns), ("GEMV_SPLIT", ring.split), ("RING_K", ring.depth),
+        ("RING_STAGES", ring.stages),
+      ].map { ($0.0, String($0.1)) },
+      buffers: [left, right], parameters: parameters(split: 1),
+      call: arguments(partial: "0") + "  apus_gemv_ring(g, c, blockIdx.x, gridDim.x, shared);\n",
+      batches: form.batches, rows: form.rows, columns: form.columns, width: problem.epilogueWidth(ring.columns),
+      blocks: Dim.minimum(units, Dim(WeightRing.blocks)), threads: 32 * ring.warps,
+      sharedByteCount: ring.sharedByteCount)
     call.emit(region, tactic: tactic.name, into: &builder)
   }
 }

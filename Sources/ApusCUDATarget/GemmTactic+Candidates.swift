@@ -14,7 +14,7 @@ extension GemmTactic {
     let isHalf = problem.dtype == .f16 || problem.dtype == .bf16
     var others: [GemmTactic] = []
     if let rows = problem.form.rows.constantValue, rows <= 8, problem.isTransposed, problem.dtype != .f64 {
-      others += fewRowsTactics(problem, rows)
+      others += fewRowsTactics(problem, rows) + WeightRing.all(problem, rows: rows, architecture).map { .ring($0) }
     }
     if isHalf {
       if architecture.name == "sm_90a", problem.isAligned, problem.form.depth.range.lower > 0 {
@@ -43,7 +43,7 @@ extension GemmTactic {
   private static func fewRowsTactics(_ problem: GemmProblem, _ rows: Int) -> [GemmTactic] {
     let width = rows == 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8
     let plain = [(8, 1, 1, 5), (8, 1, 1, 2), (8, 1, 2, 4), (4, 2, 4, 2), (8, 2, 1, 2), (8, 2, 8, 2), (4, 1, 1, 4)]
-    var tactics: [GemmTactic] = plain.map {
+    var tactics: [GemmTactic] = plain.filter { $0.1 >= problem.group }.map {
       .gemv(rows: width, warps: $0.0, columns: $0.1, split: $0.2, unroll: $0.3, mma: false)
     }
     if problem.dtype != .f32, problem.isAligned {
@@ -98,9 +98,8 @@ extension GemmTactic {
       return tiled(m, n, split, residentBlocks, perCycle: problem.dtype == .f64 ? 32 : m >= 128 ? 90 : 60)
     case .mma(let m, let n, _, _, _, _, _, let split):
       return tiled(m, n, split, 1, perCycle: m >= 64 ? 600 : 300)
-    case .gemv:
-      let bytes = Double(problem.columns * problem.batches) * Double(problem.depth * problem.elementBytes)
-      return bytes / 3_000_000 + 2
+    case .gemv: return Double(problem.rightByteCount) / 3_000_000 + 2
+    case .ring: return Double(problem.rightByteCount) / 4_000_000 + 3
     }
   }
 }

@@ -10,6 +10,8 @@ struct GemmProblem {
   var isTransposed: Bool
   /// Whether no kernel writes the right matrix.
   var isConstant: Bool
+  /// Neighbouring columns that the epilogue makes one element of.
+  var group = 1
 
   var elementBytes: Int { dtype.byteCount }
   /// The number that texts know the element type by.
@@ -23,6 +25,8 @@ struct GemmProblem {
   var vectorA: Int { vector([form.depth, form.aStride]) }
   var vectorB: Int { vector([isTransposed ? form.depth : form.columns, form.bStride]) }
   var isAligned: Bool { vectorA > 1 && vectorB > 1 }
+  /// Of the right matrices.
+  var rightByteCount: Int { columns * depth * elementBytes * batches }
 
   /// Neighbouring columns that the epilogue takes at once, at most `limit`.
   func epilogueWidth(_ limit: Int) -> Int {
@@ -47,6 +51,8 @@ enum GemmTactic: Hashable {
   case wgmma(WarpgroupTile)
   /// Few rows, right matrix `[N, K]`: warps, columns of a warp, warps that share a sum, loads in flight.
   case gemv(rows: Int, warps: Int, columns: Int, split: Int, unroll: Int, mma: Bool)
+  /// The same through shared memory, filled by the copy engine of sm_90 and later.
+  case ring(WeightRing)
 
   var name: String {
     switch self {
@@ -55,6 +61,7 @@ enum GemmTactic: Hashable {
     case .wgmma(let tile): tile.name
     case .gemv(_, let warps, let columns, let split, let unroll, let mma):
       "gemv \(warps).\(columns).\(split).\(unroll)\(mma ? " mma" : "")"
+    case .ring(let ring): ring.name
     }
   }
 }
@@ -143,7 +150,7 @@ extension GemmTactic {
   static func choose(_ problem: GemmProblem, _ architecture: CUDAArchitecture) -> GemmTactic {
     let isHalf = problem.dtype == .f16 || problem.dtype == .bf16
     if let rows = problem.form.rows.constantValue, rows <= 8, problem.isTransposed, problem.dtype != .f64 {
-      return fewRows(problem, rows)
+      return fewRows(problem, rows, architecture)
     }
     if !isHalf { return scalar(problem) }
     if architecture.name == "sm_90a", problem.isAligned, problem.form.depth.range.lower > 0 {
@@ -153,19 +160,27 @@ extension GemmTactic {
     return tensorCores(problem)
   }
 
-  private static func fewRows(_ problem: GemmProblem, _ rows: Int) -> GemmTactic {
+  private static func fewRows(_ problem: GemmProblem, _ rows: Int, _ architecture: CUDAArchitecture) -> GemmTactic {
+    if rows <= 2, problem.rightByteCount >= 1 << 20, let ring = WeightRing.choose(problem, rows: rows, architecture) {
+      return .ring(ring)
+    }
     let canMultiply = problem.dtype != .f32 && problem.isAligned
     let isLong = problem.depth >= 4 * problem.columns
     if rows > 1, canMultiply {
       return .gemv(rows: 8, warps: isLong ? 16 : 8, columns: 16, split: isLong ? 16 : 2, unroll: 4, mma: true)
     }
     let width = rows == 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8
-    if isLong || problem.depth >= 4096 {
+    if isLong || problem.depth >= 4096 || problem.group > 1 && !canMultiply {
       return .gemv(rows: width, warps: 4, columns: 2, split: 4, unroll: 2, mma: false)
     }
-    if canMultiply, problem.columns >= 8192 {
-      return .gemv(
-        rows: 1, warps: 8, columns: 16, split: 2, unroll: problem.columns >= 65536 ? 6 : 4, mma: true)
+    if canMultiply, problem.columns >= 65536 {
+      return .gemv(rows: 1, warps: 8, columns: 16, split: 2, unroll: 6, mma: true)
+    }
+    // A block for each 64 columns streams the weights best where there are enough; groups need neighbours in any case.
+    if canMultiply, problem.columns >= 8192 || problem.group > 1 {
+      return .mma(
+        m: 16, n: 64, kBytes: 128, warpsM: 1, warpsN: 4, stages: 4, residentBlocks: 1,
+        split: split(problem, tileCount(problem, 16, 64)))
     }
     return .gemv(rows: width, warps: 8, columns: 1, split: 1, unroll: rows == 1 ? 5 : 2, mma: false)
   }

@@ -9,6 +9,7 @@ import ApusPlan
 struct MatmulTemplate: KernelTemplate {
   let architecture: CUDAArchitecture
   let name = "matmul"
+  let largestGroup = 2
 
   func refusal(_ node: Node, in graph: Graph) -> String? {
     guard node.op.name == "matmul" else { return "it is no matmul" }
@@ -46,7 +47,7 @@ struct MatmulTemplate: KernelTemplate {
     let isPacked = isConstant && layout(of: 1, of: region.node, view, in: graph) != nil
     return GemmProblem(
       form: form, dtype: graph.tensorType(inputs[0]).dtype, isTransposed: view != nil || isPacked,
-      isConstant: isConstant)
+      isConstant: isConstant, group: region.group)
   }
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {

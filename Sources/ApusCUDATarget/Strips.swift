@@ -41,8 +41,8 @@ final class Strips {
   private let enough: Int
   private var strips: [ObjectIdentifier: Strip] = [:]
 
-  /// A buffer whose elements are in an array by their place in the strip, and no memory.
-  private let tile: (buffer: Int, array: String)?
+  /// A buffer whose elements are in an array by their place in the strip, and no memory; `group` for each element of it.
+  private let tile: (buffer: Int, array: String, group: Int)?
 
   /// Where loads of strips are printed, apart from what computes with them: members of a `held`, and statements that
   /// fill them, those that depend on the strip's own variable alone by themselves.
@@ -50,7 +50,7 @@ final class Strips {
   private(set) var members = ""
 
   init(
-    _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String)? = nil,
+    _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String, group: Int)? = nil,
     fetches: (columns: Scope, rows: Scope)? = nil
   ) {
     self.scalars = scalars
@@ -125,7 +125,10 @@ final class Strips {
 
   private func load(_ buffer: Int, _ index: Dim, _ scope: Scope) -> String? {
     guard let strip = strips[ObjectIdentifier(scope)] else { return nil }
-    if let tile, tile.buffer == buffer { return "\(tile.array)[\(strip.element)]" }
+    if let tile, tile.buffer == buffer {
+      if tile.group == 1 { return "\(tile.array)[\(strip.element)]" }
+      return "\(tile.array)[\(strip.element) * \(tile.group) + \(index.split(by: Dim(tile.group)).rest)]"
+    }
     guard isWhole(index, strip.variable, strip.width) else { return nil }
     let dtype = scalars.arena.buffers[buffer]
     let access = Access(buffer: buffer, index: index)

@@ -34,7 +34,8 @@ struct TemplateCall {
 
   func emit(_ region: AnchorRegion, tactic: String, into builder: inout StepBuilder) {
     let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
-    let epilogue = EpilogueText(kernel, parameters: parameters, firstBuffer: buffers.count, width: width)
+    let epilogue = EpilogueText(
+      kernel, parameters: parameters, firstBuffer: buffers.count, width: width, group: region.group)
     let nodes = region.nodes.map { region.graph[$0] }
     let all = buffers + values.map { builder.slot($0) }
     let code = code(epilogue.text, of: kernel, parameters: epilogue.parameters, bufferCount: all.count)
@@ -51,7 +52,7 @@ struct TemplateCall {
   }
 
   private func code(_ epilogue: String, of kernel: Kernel?, parameters: [Dim], bufferCount: Int) -> KernelCode {
-    var source = CUDAText.prelude(for: kernel)
+    var source = CUDAText.prelude(for: kernel.map { [$0] } ?? [])
     for name in ["", "_HELD", "_FETCH_COLUMNS", "_FETCH_ROWS", "_FINISH"] {
       source += "#define EPILOGUE\(name) KERNEL_NAME_epilogue\(name.lowercased())\n"
     }
@@ -85,7 +86,9 @@ struct EpilogueText {
   /// - Parameters:
   ///   - kernel: over batches, rows and columns; its last buffer is the template's result.
   ///   - parameters: the template's own, which come first.
-  init(_ kernel: Kernel, parameters: [Dim], firstBuffer: Int, width: Int) {
+  ///   - width: columns of the template's result that it takes, a multiple of `group`.
+  ///   - group: how many of them make one of the kernel's.
+  init(_ kernel: Kernel, parameters: [Dim], firstBuffer: Int, width: Int, group: Int = 1) {
     let isNarrow = IndexWidth.isNarrow(kernel)
     let index = isNarrow ? "i32" : "i64"
     let tile = kernel.arena.buffers.count - 1
@@ -94,16 +97,17 @@ struct EpilogueText {
     let names = kernel.variables
     let columns = ScalarEmitter.Scope(parent: nil, adding: [names[2].name])
     let rows = ScalarEmitter.Scope(parent: nil, adding: names.map(\.name))
-    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc"), fetches: (columns, rows))
+    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc", group), fetches: (columns, rows))
     let root = ScalarEmitter.Scope(parent: nil, adding: [])
     let batch = ScalarEmitter.Scope(parent: root, adding: [names[0].name])
     let row = ScalarEmitter.Scope(parent: batch, adding: [names[1].name])
-    let strip = strips.open(names[2], width: width, in: row)
+    let strip = strips.open(names[2], width: width / group, in: row)
+    let column = group == 1 ? "col" : "(col / \(group))"
     scalars.emitStores(strip.inside)
     let body = """
       \(root.text)    const \(index) \(scalars.name(names[0])) = (\(index))batch;
       \(batch.text)    const \(index) \(scalars.name(names[1])) = (\(index))row;
-      \(row.text)    const \(index) \(scalars.name(names[2])) = (\(index))col;
+      \(row.text)    const \(index) \(scalars.name(names[2])) = (\(index))\(column);
       \(strips.text(strip))
       """
     self.parameters = scalars.parameters
@@ -115,7 +119,7 @@ struct EpilogueText {
     }
     let accumulator = CDialect.scalar(kernel.arena.buffers[tile])
     declarations += scalars.parameterText("c.params", type: index)
-    let places = zip(names, ["batch", "row", "col"]).map { name, source in
+    let places = zip(names, ["batch", "row", column]).map { name, source in
       "    const \(index) \(scalars.name(name)) = (\(index))\(source);\n"
     }
     text = """

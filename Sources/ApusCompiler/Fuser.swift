@@ -29,6 +29,14 @@ struct Fuser {
     var shared: Set<ValueID> = []
     /// Set when the result is stored with its axes permuted.
     var placement: Placement?
+    /// Set when parts of an anchor's result are computed from: they stay with it for as long as all of them may meet.
+    var stem: Stem?
+  }
+
+  /// A pending value with an anchor whose parts are pending too.
+  private struct Stem {
+    let value: ValueID
+    let nodes: [NodeID]
   }
 
   /// Limits that keep compile times and register use sane.
@@ -48,6 +56,8 @@ struct Fuser {
   private let tactic: String?
   /// Constants that are in memory only as a template keeps them.
   private var layouts: [ValueID: PackedLayout] = [:]
+  /// Loops that are not launched yet, so that others that need nothing of them can go along.
+  private var waiting = LoopGroup()
   var log: FusionLog
 
   init(
@@ -71,6 +81,7 @@ struct Fuser {
     }
     for id in graph.order { try visit(id, &builder) }
     for output in graph.outputs { try store(output, &builder) }
+    waiting.launch(target, into: &builder, &log)
   }
 
   // MARK: Visiting
@@ -90,8 +101,8 @@ struct Fuser {
         return
       }
       if template == nil {
-        if fuses, let placed = place(id, node) {
-          pending[result] = placed
+        if fuses, let own = part(id, node, type) ?? place(id, node) {
+          pending[result] = own
           return
         }
         if try visitConcat(id, node, &builder) { return }
@@ -103,6 +114,7 @@ struct Fuser {
       }
     }
     for input in node.inputs { try store(input, &builder) }
+    waiting.launch(target, into: &builder, &log)
     if let template, let result = node.outputs.first {
       try template.emit(AnchorRegion(id, of: graph, result: result), into: &builder)
       return
@@ -223,19 +235,45 @@ struct Fuser {
       }
       return node.op.lower(inputs, [type])?.first ?? inputs[0]
     }
-    var nodes = inner.filter { $0 != id }
+    var nodes: [NodeID] = []
+    for node in inner where node != id && !nodes.contains(node) { nodes.append(node) }
     nodes.append(id)
     let shared = taken.keys.filter { taken[$0]?.anchor == nil && !isUsedOnce($0) }
     return Pending(
       nodes: nodes, leaves: leaves, element: element, anchor: anchor,
       cost: ExpressionCost(of: element, leaves: leaves, anchor: anchor?.value, type, graph),
-      shared: taken.values.reduce(Set(shared)) { $0.union($1.shared) })
+      shared: taken.values.reduce(Set(shared)) { $0.union($1.shared) }, stem: taken.values.compactMap(\.stem).first)
+  }
+
+  /// A part of an anchor's result, each element of which is among neighbours of which all other parts have one too.
+  private func part(_ id: NodeID, _ node: Node, _ type: TensorType) -> Pending? {
+    guard node.op.name == "slice", let input = node.inputs.first, let whole = pending[input], whole.anchor != nil,
+      whole.placement == nil, whole.stem == nil, !outputs.contains(input),
+      (users[input] ?? []).allSatisfy({ graph[$0].op.name == "slice" && isUsedOnce(graph[$0].outputs[0]) })
+    else { return nil }
+    var region = combine(id, node, type, [input: whole])
+    region.stem = Stem(value: input, nodes: whole.nodes)
+    return (group(of: region, type) ?? 1) > 1 ? region : nil
+  }
+
+  /// Makes a region with a stem one that computes the stem, when all its parts are inside, or one that reads it from memory.
+  private mutating func settleStem(_ region: inout Pending, _ builder: inout StepBuilder) throws(BuildError) {
+    guard let stem = region.stem else { return }
+    region.stem = nil
+    if pending[stem.value] != nil, (users[stem.value] ?? []).allSatisfy(region.nodes.contains) {
+      pending[stem.value] = nil
+      return
+    }
+    try store(stem.value, &builder)
+    region.anchor = nil
+    region.nodes.removeAll { stem.nodes.contains($0) }
+    region.leaves.append(stem.value)
   }
 
   /// An anchor's result whose rows are stored in another order, where the node does nothing else or reshapes that.
   private mutating func place(_ id: NodeID, _ node: Node) -> Pending? {
     guard node.inputs.count == 1, let input = node.inputs.first, var region = pending[input], region.anchor != nil,
-      isUsedOnce(input)
+      region.stem == nil, isUsedOnce(input)
     else { return nil }
     let shape = graph.tensorType(input).shape
     if node.op.name == "transpose", region.placement == nil, let axes = try? node.op.attributes.ints("perm"),
@@ -265,7 +303,9 @@ struct Fuser {
       let isQuick = graph.tensorType(value).elementCount.estimate <= target.launchElements
       if producer.anchor != nil || !isQuick { return "\(uses) nodes use it" }
     }
-    if producer.anchor != nil && taken.values.contains(where: { $0.anchor != nil }) {
+    if producer.anchor != nil,
+      taken.values.contains(where: { $0.anchor != nil && ($0.stem == nil || $0.stem?.value != producer.stem?.value) })
+    {
       return "another anchor is already inside"
     }
     var trial = taken
@@ -275,7 +315,7 @@ struct Fuser {
     if combined.leaves.count > Self.mostBuffers { return "the kernel would read \(combined.leaves.count) tensors" }
     if producer.anchor != nil || combined.anchor != nil {
       if combined.cost.hasReduction { return "a reduction does not fit an epilogue" }
-      if !keepsPositions(combined, type) { return "the epilogue would not keep the anchor's element order" }
+      if group(of: combined, type) == nil { return "the epilogue would not keep the anchor's element order" }
     }
     let apart = producer.cost.heavyWork + combine(id, node, type, taken).cost.heavyWork
     if combined.cost.heavyWork > 1.01 * apart {
@@ -289,23 +329,31 @@ struct Fuser {
     (graph.type(value).tensor?.elementCount.estimate ?? .max) <= Self.smallCount
   }
 
-  /// Whether each result element needs just the anchor's element of the same linear index.
-  private func keepsPositions(_ combined: Pending, _ type: TensorType) -> Bool {
-    guard let anchor = combined.anchor else { return true }
+  /// How many neighbouring elements of a row of the anchor's result make one element of the region's, at the place that follows from
+  /// theirs; nil where elements elsewhere do.
+  private func group(of combined: Pending, _ type: TensorType) -> Int? {
+    guard let anchor = combined.anchor else { return 1 }
     let anchorType = graph.tensorType(anchor.value)
-    guard anchorType.elementCount == type.elementCount else { return false }
+    let group = (1...anchor.template.largestGroup).first { anchorType.elementCount == Dim($0) * type.elementCount }
+    guard let group else { return nil }
     let arena = ExprArena()
-    let index = arena.makeVariable(type.elementCount)
+    var index = arena.makeVariable(type.elementCount).dim
+    if group > 1 {
+      guard let columns = type.shape.last, anchorType.shape.last == Dim(group) * columns else { return nil }
+      let rows = Dim.product(type.shape.dropLast())
+      index = arena.makeVariable(rows).dim * columns + arena.makeVariable(columns).dim
+    }
     var isSame = true
     var operands = arguments(combined.leaves, arena)
     let buffer = arena.addBuffer(anchorType.dtype)
     operands[anchor.value] = Operand(anchorType) { position, arena in
       let flat = arena.flat(position, in: anchorType.shape)
-      if flat != index.dim { isSame = false }
+      let place = flat.split(by: Dim(group))
+      if place.whole != index || !place.rest.isConstant { isSame = false }
       return arena.load(buffer, flat)
     }
-    _ = combined.element(operands).at(.flat(index.dim), arena)
-    return isSame
+    _ = combined.element(operands).at(.flat(index), arena)
+    return isSame ? group : nil
   }
 
   private func arguments(_ leaves: [ValueID], _ arena: ExprArena) -> [ValueID: Operand] {
@@ -382,6 +430,7 @@ struct Fuser {
   /// Makes sure a value is in memory, computing it when it is pending.
   private mutating func store(_ value: ValueID, _ builder: inout StepBuilder) throws(BuildError) {
     guard var region = pending.removeValue(forKey: value) else { return }
+    try settleStem(&region, &builder)
     let nodes = region.nodes.map { graph[$0] }
     let type = graph.tensorType(value)
     let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
@@ -395,6 +444,7 @@ struct Fuser {
           return region.element(all)
         }, views: anchor.views, layouts: layouts, placement: region.placement)
       anchorRegion.tactic = tactic
+      anchorRegion.group = group(of: region, type) ?? 1
       _ = builder.allocate(value)
       try emit(anchorRegion, by: anchor.template, &builder)
       return
@@ -414,13 +464,14 @@ struct Fuser {
   }
 
   /// Emits a template's launches, with the other ways that it knows.
-  private func emit(
+  private mutating func emit(
     _ region: AnchorRegion, by template: any KernelTemplate, _ builder: inout StepBuilder
   ) throws(BuildError) {
     let tactics = template.tactics(for: region).map(\.name)
     if let tactic, !tactics.contains(tactic) {
       throw BuildError("APUS-B-0054", "template '\(template.name)' computes nothing here by '\(tactic)'")
     }
+    waiting.launch(target, into: &builder, &log)
     let first = builder.steps.count
     try template.emit(region, into: &builder)
     if tactic == nil, let alternatives = RegionGraph.alternatives(to: region, tactics) {
@@ -451,7 +502,7 @@ struct Fuser {
 
   /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index, and other values of
   /// the same shape beside.
-  private func emitLoops(
+  private mutating func emitLoops(
     _ element: ([ValueID: Operand]) -> Operand, _ leaves: [ValueID], _ type: TensorType, _ slot: Int,
     others: [ValueID: Pending] = [:], index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String],
     work: Dim,
@@ -467,8 +518,11 @@ struct Fuser {
       buffers.append(builder.allocate(value))
     }
     let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
-    let code = target.loops(kernel)
-    builder.launch(code, buffers: buffers, name: name, sources: sources, tactic: "loops", work: work)
+    let loops = LoopGroup.Loops(
+      kernel: kernel, buffers: buffers, name: name, sources: sources, work: work, elements: type.elementCount.estimate)
+    if !waiting.takes(loops, target, builder) { waiting.launch(target, into: &builder, &log) }
+    waiting.add(loops, builder)
+    if !fuses { waiting.launch(target, into: &builder, &log) }
   }
 
   private func describe(_ nodes: [NodeID]) -> String {

@@ -51,12 +51,17 @@ package protocol Target: Sendable {
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
+  /// Generated loops for kernels of which none needs what another stores, in one launch; nil where each is to have its own.
+  func loops(beside kernels: [Kernel]) -> KernelCode?
+
   /// Compiles sources, in which `KERNEL_NAME` has been replaced, to one image for all, or one for each.
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage]
 }
 
 extension Target {
   package func compilerVersion() throws(BuildError) -> String { "none" }
+
+  package func loops(beside kernels: [Kernel]) -> KernelCode? { nil }
 
   /// Whether neither a template nor generated loops can compute a node, so that the host does.
   package func leavesToHost(_ node: Node, in graph: Graph) -> Bool {
@@ -80,6 +85,9 @@ package protocol KernelTemplate: Sendable {
   /// Whether element-wise consumers can be computed along; a template without an epilogue computes whole nodes.
   var takesEpilogue: Bool { get }
 
+  /// Most neighbouring columns of a row of the result that an epilogue can make one element of.
+  var largestGroup: Int { get }
+
   /// Why this template cannot compute the node, or nil when it can.
   func refusal(_ node: Node, in graph: Graph) -> String?
 
@@ -98,6 +106,8 @@ package protocol KernelTemplate: Sendable {
 
 extension KernelTemplate {
   package var takesEpilogue: Bool { true }
+
+  package var largestGroup: Int { 1 }
 
   package func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool { false }
 
@@ -215,6 +225,8 @@ package struct AnchorRegion {
   package var tactic: String?
   /// Set when the result is stored with its axes permuted.
   package var placement: Placement?
+  /// Neighbouring columns of the anchor's result that make one element of the region's.
+  package var group = 1
 
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }
@@ -234,8 +246,8 @@ package struct AnchorRegion {
     return builder.addSlot("", .tensor(type), .view(of: slot, byteOffset: view.offset * Dim(type.dtype.byteCount)))
   }
 
-  /// The epilogue as a kernel over `[batches, rows, columns]`, with the buffers it names in order: the operands, the
-  /// result, and last the anchor's tile, which is no buffer in memory.
+  /// The epilogue as a kernel over `[batches, rows, columns / group]`, where the anchor's result has `columns`, with the buffers it
+  /// names in order: the operands, the result, and last the anchor's tile, which is no buffer in memory.
   package func epilogue(batches: Dim, rows: Dim, columns: Dim) -> (kernel: Kernel, buffers: [ValueID]) {
     let arena = ExprArena()
     var arguments: [ValueID: Operand] = [:]
@@ -244,6 +256,7 @@ package struct AnchorRegion {
     let output = arena.addBuffer(resultType.dtype)
     let anchorType = graph.tensorType(node.outputs[0])
     let tile = arena.addBuffer(ExprArena.computeType(anchorType.dtype))
+    let columns = columns.dividedExactly(by: Dim(group)) ?? columns
     let variables = [batches, rows, columns].map { arena.makeVariable($0) }
     let flat = variables[0].dim * rows * columns + variables[1].dim * columns + variables[2].dim
     let anchor = Operand(anchorType) { position, arena in

@@ -24,6 +24,10 @@ import Testing
     try check(target, tactics: ["conv "], count: 18, seed: 2) { $0.convolution($1, depthwise: false) }
   }
 
+  @Test(arguments: targets) func convolutionsByTransforms(_ target: String) throws {
+    try check(target, tactics: ["winograd 2x2", "winograd 4x4"], count: 8, seed: 8) { $0.smallWindows($1) }
+  }
+
   @Test(arguments: targets) func depthwiseConvolutions(_ target: String) throws {
     try check(target, tactics: ["depthwise"], count: 10, seed: 3) { $0.convolution($1, depthwise: true) }
   }
@@ -171,6 +175,22 @@ struct AnchorGraph {
     let w = random(last ? [outputs] + kernel + [perKernel] : [outputs, perKernel] + kernel)
     let attributes = Attributes(window(spatial, kernel: kernel) + [("groups", .int(groups)), layout(last)])
     finish(add("conv", [x, w], attributes), index, channelAxis: last ? spatial + 1 : 1, attributes)
+  }
+
+  /// Windows of 3x3 one apart, over enough pixels for transforms to pay.
+  mutating func smallWindows(_ index: Int) {
+    let spatial: Shape = (0..<2).map { axis in
+      number(0...2) == 0 ? Dim(Symbol("s\(index)_\(axis)", Interval(20, 33))) : Dim(choose([21, 24, 30]))
+    }
+    let (channels, outputs) = (choose([16, 32]), choose([8, 15, 40]))
+    let x = image(index, channels, spatial, last: true)
+    let w = random([outputs, 3, 3, channels])
+    let attributes = Attributes([
+      ("strides", .ints([1, 1])), ("pads_begin", .ints([number(0...2), number(0...2)])),
+      ("pads_end", .ints([number(0...2), number(0...2)])), ("dilations", .ints([1, 1])), ("groups", .int(1)),
+      layout(true),
+    ])
+    finish(add("conv", [x, w], attributes), index, channelAxis: 3, attributes)
   }
 
   mutating func transposedConvolution(_ index: Int) {

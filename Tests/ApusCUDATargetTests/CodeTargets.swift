@@ -19,6 +19,7 @@ struct UncompiledTarget: Target {
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
+  func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
     [KernelImage(target: fingerprint.target, bytes: [])]
   }
@@ -39,6 +40,7 @@ final class RecordingTarget: Target {
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
+  func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
     self.sources.withLock { $0 = sources }
     return try base.compile(sources, progress: progress)

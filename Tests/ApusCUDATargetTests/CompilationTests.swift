@@ -33,10 +33,17 @@ import Testing
     (product("bf16", "[4096, 4096]", "[4096, 4096]"), "wgmma 256x128"),
     (product("f16", "[128, 3072]", "[3072, 768]"), "wgmma 64x64 split 4"),
     (product("f16", "[33, 70]", "[70, 50]"), "mma 64x64"),
-    (product("bf16", "[1, 1152]", "[1152, 6912]"), "gemv 8.1.1.5"),
+    (product("bf16", "[1, 300]", "[300, 1536]"), "gemv 8.1.1.5"),
+    (product("bf16", "[1, 1152]", "[1152, 1536]"), "gemv ring 2.1.1"),
+    (product("bf16", "[1, 1152]", "[1152, 13824]"), "mma 16x64"),
+    (product("f32", "[1, 6912]", "[6912, 1152]"), "gemv 4.2.4.2"),
+    (product("f16", "[2, 1024]", "[1024, 3001]"), "gemv ring 2.1.2"),
     (product("bf16", "[5, 1152]", "[1152, 6912]"), "gemv 8.16.2.4 mma"),
     (product("f32", "[128, 1536]", "[1536, 384]"), "simt 64x64 split 8+sum of 8"),
     (product("f64", "[40, 60]", "[60, 50]"), "simt 32x32"),
+    (gate("bf16", "[1, 1152]", "[1152, 6912]"), "mma 16x64"),
+    (gate("f16", "[128, 384]", "[384, 768]"), "wgmma 64x32"),
+    (gate("f32", "[3, 100]", "[100, 40]"), "gemv 4.2.4.2"),
     (convolution("f16", "[1, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 64x32 split 2"),
     (convolution("f16", "[32, 56, 56, 64]", "[64, 3, 3, 64]", 1, 1), "conv wgmma 128x64 alone"),
     (convolution("bf16", "[32, 28, 28, 128]", "[512, 1, 1, 128]", 1, 0), "conv wgmma 64x128"),
@@ -54,6 +61,12 @@ import Testing
 
   private static func product(_ type: String, _ a: String, _ b: String) -> String {
     "graph(%x: \(type)\(a)) -> (%y) { %w = constant \(type)\(b) random(1) %y = matmul(%x, %w) }"
+  }
+
+  /// Two products, one of which gates the other.
+  private static func gate(_ type: String, _ x: String, _ w: String) -> String {
+    "graph(%x: \(type)\(x)) -> (%z) { %u = constant \(type)\(w) random(1) %v = constant \(type)\(w) random(2) "
+      + "%a = matmul(%x, %u) %b = matmul(%x, %v) %g = silu(%a) %z = mul(%g, %b) }"
   }
 
   private static func convolution(_ type: String, _ x: String, _ w: String, _ stride: Int, _ pad: Int) -> String {

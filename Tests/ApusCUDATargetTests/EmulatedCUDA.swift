@@ -24,6 +24,7 @@ struct EmulatedCUDA: Target {
   var launchElements: Int { 1 << 20 }
 
   func loops(_ kernel: Kernel) -> KernelCode { cuda.loops(kernel) }
+  func loops(beside kernels: [Kernel]) -> KernelCode? { cuda.loops(beside: kernels) }
 
   /// The source with a function, in the place of the kernel around a body, that the processor's device calls for each block.
   private static func emulated(_ given: String) throws(BuildError) -> String {

@@ -18,6 +18,7 @@ private struct WritingTarget: Target {
   var fingerprint: Fingerprint { target.fingerprint }
   var templates: [any KernelTemplate] { target.templates }
   func loops(_ kernel: Kernel) -> KernelCode { target.loops(kernel) }
+  func loops(beside kernels: [Kernel]) -> KernelCode? { target.loops(beside: kernels) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
     [KernelImage(target: target.fingerprint.target, bytes: [])]
   }

@@ -14,6 +14,7 @@ private struct SketchTarget: Target {
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
+  func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
 
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
     [KernelImage(target: fingerprint.target, bytes: [])]

@@ -24,3 +24,7 @@
 #undef RNN_G
 #undef RNN_H
 #undef RNN_PANELS
+#undef WINO
+#undef WINO_SIDE
+#undef WINO_POINTS
+#undef WINO_CHUNK_BYTES

@@ -75,7 +75,16 @@ struct ConvTemplate: KernelTemplate {
     guard let weights = region.graph[region.node.inputs[1]].constant,
       let groups = try? region.node.op.attributes.int("groups"), groups > 0
     else { return [] }
-    return Grain.tactics(tactic(GemmBlock(cpu: cpu, columns: weights.shape[0] / groups)))
+    let block = GemmBlock(cpu: cpu, columns: weights.shape[0] / groups)
+    return Grain.tactics(winograd(region.node, weights, in: region.graph, groups, block)?.name ?? tactic(block))
+  }
+
+  private func winograd(
+    _ node: Node, _ weights: HostTensor, in graph: Graph, _ groups: Int, _ block: GemmBlock
+  ) -> Winograd? {
+    WindowForm(node, in: graph, kernel: Array(weights.shape.dropFirst().dropLast())).flatMap {
+      Winograd.choose($0, outputs: weights.shape[0], groups: groups, block)
+    }
   }
 
   private func tactic(_ block: GemmBlock) -> String { "conv \(block.rows)x\(block.columns)" }
@@ -88,6 +97,9 @@ struct ConvTemplate: KernelTemplate {
     let outputs = weights.shape[0]
     let (perGroup, outPerGroup) = (form.channels / groups, outputs / groups)
     let block = GemmBlock(cpu: cpu, columns: outPerGroup)
+    if let winograd = Winograd.choose(form, outputs: outputs, groups: groups, block) {
+      return winograd.emit(region, weights, Grain(of: region), into: &builder)
+    }
     let depth = form.taps * perGroup
     // Weights are [O, kh, kw, C/g]: a row of the sum is a (tap, channel) pair.
     let packed = block.pack(weights, batches: groups, depth: depth, columns: outPerGroup) { group, k, column in

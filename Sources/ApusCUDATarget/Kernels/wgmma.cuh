@@ -1,4 +1,4 @@
-// Instructions of sm_90a: warpgroup products, the copy engine, barriers in shared memory. Needs prelude.cuh. Macros:
+// Instructions of sm_90a: warpgroup products and the copy of tiles. Needs prelude.cuh and barrier.cuh. Macros:
 //   WG_KIND    0 tf32, 1 f16, 2 bf16;  WG_N  columns of a product, a multiple of 8 up to 256
 //   WG_CONSUMERS  warpgroups that multiply, beside one that copies
 //   GEMM_B_NK  1: shared memory holds rows of K for B as for A; 0: rows of N, 16-bit only
@@ -112,35 +112,6 @@ APUS_INLINE u64 apus_wgmma_tile_rows(u32 at) {
   return (1ull << 62) | (64ull << 32) | ((u64)(WG_BK * 128 >> 4) << 16) | (u64)((at & 0x3ffff) >> 4);
 }
 
-APUS_INLINE void apus_bar_init(u32 bar, u32 count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory");
-}
-APUS_INLINE void apus_bar_expect(u32 bar, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-APUS_INLINE void apus_bar_arrive(u32 bar) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
-}
-APUS_INLINE u32 apus_bar_peer(u32 at, u32 rank) {
-  u32 r;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(at), "r"(rank));
-  return r;
-}
-APUS_INLINE void apus_bar_arrive_at(u32 bar, u32 rank) {
-  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(apus_bar_peer(bar, rank)) : "memory");
-}
-// Not at cluster scope, which would empty the L1 cache at every wait: what arrives comes by the copy engine.
-APUS_INLINE void apus_bar_wait(u32 bar, u32 parity) {
-  asm volatile("{\n.reg .pred p;\nwait:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-               "@p bra done;\nbra wait;\ndone:\n}" ::"r"(bar), "r"(parity)
-               : "memory");
-}
-// What arrives here other blocks stored.
-APUS_INLINE void apus_bar_wait_cluster(u32 bar, u32 parity) {
-  asm volatile("{\n.reg .pred p;\nwait:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
-               "@p bra done;\nbra wait;\ndone:\n}" ::"r"(bar), "r"(parity)
-               : "memory");
-}
 // With SHARE to the same place, and reported to the same barrier, in every block of the mask.
 template <bool SHARE>
 APUS_INLINE void apus_copy_tile(u32 to, const apus_map &map, u32 bar, i32 x, i32 y, i32 z, u16 mask) {

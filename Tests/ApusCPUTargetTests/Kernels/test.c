@@ -80,6 +80,8 @@ EPI(epi_f64, double)
 #define EPILOGUE epi_f32
 #include "Kernels/gemm.h"
 #include "Kernels/conv.h"
+#define WINO 4
+#include "Kernels/winograd.h"
 #include "Kernels/conv_transpose.h"
     static i64 kf_NR(void) {
   return NR;
@@ -90,6 +92,8 @@ EPI(epi_f64, double)
 #define NV 1
 #include "Kernels/gemm.h"
 #include "Kernels/conv.h"
+#define WINO 2
+#include "Kernels/winograd.h"
 #include "Kernels/undef.h"
 #define KERNEL kd
 #define T double
@@ -240,6 +244,57 @@ GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
     done(&sc, "conv scratch");                                                                                   \
   }
     CONV_TEST(kf, float, mkf, 3e-5) CONV_TEST(kn, float, mkf, 3e-5) CONV_TEST(kd, double, mkd, 1e-11)
+#define WINOGRAD_TEST(P, E, MK, tol)                                                                                   \
+  static void P##_winogradt(void) {                                                                                    \
+    i64 G = 1, Cg = VL * ri(1, 5), Og = ri(1, 50), N = ri(0, 2), KH = 3, KW = 3, SH = 1, SW = 1, DH = 1, DW = 1,       \
+        PT = ri(0, 3), PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 20), W = ri(1, 20);                      \
+    i64 OH = H + PT + PB - 2, OW = W + PL + PR - 2;                                                                    \
+    if (OH < 1 || OW < 1) return;                                                                                      \
+    i64 C = G * Cg, O = G * Og, ldo = O + ri(0, 2);                                                                    \
+    buf x = MK(N * H * W * C), w = MK(O * Cg * KH * KW), bias = MK(O), z = mk(Cg * sizeof(E)),                         \
+        o = mk(N * OH * OW * ldo * sizeof(E));                                                                         \
+    memset(z.p, 0, z.bytes);                                                                                           \
+    poison(&o);                                                                                                        \
+    i64 prm[] = {ldo, 0};                                                                                              \
+    void* bs[] = {bias.p, o.p};                                                                                        \
+    apus_ctx cx = {bs, prm};                                                                                           \
+    apus_conv_args g = {x.p, 0, &cx, z.p, N, H, W, C, OH, OW, O, KH, KW, SH, SW, DH, DW, PT, PL, G};                   \
+    buf p = mk(P##_winograd_packed_size(&g) * sizeof(E));                                                              \
+    poison(&p);                                                                                                        \
+    P##_winograd_pack(&g, w.p, p.p);                                                                                   \
+    g.w = p.p;                                                                                                         \
+    buf sc = mk(P##_winograd_scratch(&g));                                                                             \
+    i64 bc = ri(1, 9);                                                                                                 \
+    for (i64 i = bc - 1; i >= 0; i--) {                                                                                \
+      poison(&sc);                                                                                                     \
+      P##_winograd(&g, i, bc, sc.p);                                                                                   \
+    }                                                                                                                  \
+    for (i64 n = 0; n < N; n++)                                                                                        \
+      for (i64 oh = 0; oh < OH; oh++)                                                                                  \
+        for (i64 ow = 0; ow < OW; ow++)                                                                                \
+          for (i64 q = 0; q < O; q++) {                                                                                \
+            double s = ((E*)bias.p)[q];                                                                                \
+            i64 gi = q / Og;                                                                                           \
+            for (i64 kh = 0; kh < KH; kh++)                                                                            \
+              for (i64 kw = 0; kw < KW; kw++) {                                                                        \
+                i64 y = oh * SH - PT + kh * DH, xx = ow * SW - PL + kw * DW;                                           \
+                if (y < 0 || y >= H || xx < 0 || xx >= W) continue;                                                    \
+                for (i64 c = 0; c < Cg; c++)                                                                           \
+                  s += (double)((E*)x.p)[((n * H + y) * W + xx) * C + gi * Cg + c] *                                   \
+                       ((E*)w.p)[((q * Cg + c) * KH + kh) * KW + kw];                                                  \
+              }                                                                                                        \
+            NEAR(#P " winograd", ((E*)o.p)[((n * OH + oh) * OW + ow) * ldo + q], s > 0 ? s : 0, tol,                   \
+                 "C%ld O%ld G%ld k%ldx%ld s%ld,%ld d%ld,%ld", C, O, G, KH, KW, SH, SW, DH, DW);                        \
+          }                                                                                                            \
+    done(&x, "x");                                                                                                     \
+    done(&w, "w");                                                                                                     \
+    done(&bias, "bias");                                                                                               \
+    done(&z, "z");                                                                                                     \
+    done(&o, "winograd out");                                                                                          \
+    done(&p, "winograd packed");                                                                                       \
+    done(&sc, "winograd scratch");                                                                                     \
+  }
+WINOGRAD_TEST(kf, float, mkf, 2e-4) WINOGRAD_TEST(kn, float, mkf, 6e-5)
 
 #define DW_TEST(P, E, MK, tol)                                                                                     \
   static void P##_dwt(void) {                                                                                      \
@@ -748,7 +803,7 @@ int main(int c, char** v) {
     printf("%-16s %s\n", #f, failures == before ? "ok" : "FAILED"); \
   }
   RUN(kf_gemm) RUN(kf_gemv_) RUN(kn_gemv_) RUN(kd_gemv_)
-  RUN(kn_gemm) RUN(kd_gemm) RUN(kf_convt) RUN(kn_convt) RUN(kd_convt) RUN(kw_dwt) RUN(kd_dwt) RUN(kf_ctt) RUN(kd_ctt)
+  RUN(kn_gemm) RUN(kd_gemm) RUN(kf_winogradt) RUN(kn_winogradt) RUN(kf_convt) RUN(kn_convt) RUN(kd_convt) RUN(kw_dwt) RUN(kd_dwt) RUN(kf_ctt) RUN(kd_ctt)
       RUN(p0_poolt) RUN(p1_poolt) RUN(p2_poolt) RUN(q1_poolt) RUN(q2_poolt) RUN(lstm) RUN(gru) RUN(rnn) RUN(attention)
 
 #if defined(__F16C__)

@@ -1,0 +1,118 @@
+import ApusCompiler
+package import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// A 3x3 convolution by the text `winograd.h`, with results in tiles of `tile` x `tile`.
+package struct Winograd {
+  let form: WindowForm
+  let outputs: Int
+  let block: GemmBlock
+  let tile: Int
+
+  private var side: Int { tile + 2 }
+  private var points: Int { side * side }
+  private var channels: Int { form.channels }
+  private var panels: Int { (outputs + block.columns - 1) / block.columns }
+
+  package static let knob = Knob.choice(
+    "APUS_WINOGRAD", ["0", "2", "4"], default: "4",
+    "largest tiles of 3x3 convolutions by Winograd's method on the CPU; 0 sums directly, with the least rounding")
+
+  /// The tiles that should take the least time; nil where summing directly does, or the text does not fit.
+  ///
+  /// What is read of weights comes from memory: transformed they are 1.8 or 4 times larger, which few pixels do not pay for.
+  static func choose(_ form: WindowForm, outputs: Int, groups: Int, _ block: GemmBlock) -> Winograd? {
+    guard groups == 1, form.kernel == (3, 3), form.strides == (1, 1), form.dilations == (1, 1),
+      form.channels % block.lanes == 0, form.channels >= 16, outputs >= 8
+    else { return nil }
+    let ways = [2, 4].filter { $0 <= knob.level }.map {
+      Winograd(form: form, outputs: outputs, block: block, tile: $0)
+    }
+    let matrix = Double(form.channels * outputs)
+    // Operations and bytes in a microsecond of two usual cores.
+    let (operations, bytes) = (Double(block.lanes) * 24_000, 30_000.0)
+    let direct = 18 * Double(form.pixels.estimate) * matrix / operations + 36 * matrix / bytes
+    let best = ways.map { ($0, $0.microseconds(matrix, operations, bytes)) }.min { $0.1 < $1.1 }
+    guard let best, best.1 < direct else { return nil }
+    return best.0
+  }
+
+  private func microseconds(_ matrix: Double, _ operations: Double, _ bytes: Double) -> Double {
+    let count = Double(points) * matrix
+    return 2 * count * Double(tiles.estimate) / (0.8 * operations) + 4 * count / bytes
+  }
+
+  private var tiles: Dim {
+    form.batch * form.outHeight.ceilDivided(by: Dim(tile)) * form.outWidth.ceilDivided(by: Dim(tile))
+  }
+
+  var name: String { "winograd \(tile)x\(tile)" }
+
+  /// Most tiles that are worked on together, as `winograd.h` has it.
+  private var chunk: Int {
+    min(max(400_000 / (points * channels * 4) / block.rows * block.rows, block.rows), 4 * block.rows)
+  }
+
+  func emit(_ region: AnchorRegion, _ weights: HostTensor, _ grain: Grain, into builder: inout StepBuilder) {
+    let graph = region.graph
+    let layout = PackedLayout(
+      name: "\(name), panels of \(block.columns)", pack: pack, index: { coordinates, _ in coordinates[0] })
+    let zeros = builder.addConstant(HostTensor(.f32, [channels]), name: "zeros")
+    let call = TemplateCall(
+      texts: [KernelText.gemm, KernelText.conv, KernelText.winograd], macros: [block.macro, "WINO \(tile)"],
+      buffers: [
+        builder.slot(region.node.inputs[0]),
+        builder.addPacked(weights, layout, name: graph[region.node.inputs[1]].name), zeros,
+      ],
+      parameters: form.parameters,
+      call: """
+          const apus_conv_args g = {.x = buffers[0], .w = buffers[1], .zero = buffers[2], .ctx = CTX, \(form.fields),
+            .O = \(outputs), .groups = 1};
+          KERNEL_NAME_winograd(&g, block, blockCount, scratch);
+
+        """,
+      batches: 1, rows: form.pixels, columns: Dim(outputs))
+    let work = 2 * tiles * Dim(points * channels * outputs)
+    let units = tiles.ceilDivided(by: Dim(chunk)) * Dim(panels)
+    let blocks = Dim.maximum(work.ceilDivided(by: Dim(grain.operations)), 1)
+    call.emit(
+      region, blocks: Dim.minimum(Dim.minimum(blocks, units), 64),
+      scratchBytes: Dim(chunk * points * (channels + block.columns) * 4), tactic: grain.name(name), into: &builder)
+  }
+
+  /// Rows of the matrix that transforms three weights.
+  private var rows: [(Double, Double, Double)] {
+    if tile == 2 { return [(1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)] }
+    let (a, b, c) = (1.0 / 24, 1.0 / 12, 1.0 / 6)
+    return [(0.25, 0, 0), (-c, -c, -c), (-c, c, -c), (a, b, c), (a, -b, c), (0, 0, 1)]
+  }
+
+  /// `[O, 3, 3, C]` to `[panel][point][C][columns of a panel]`, zero beyond the last column.
+  private func pack(_ weights: HostTensor) -> HostTensor {
+    let (width, count, rows) = (block.columns, channels, rows)
+    let storage = HostStorage(byteCount: 4 * panels * points * count * width)
+    let to = storage.base.bindMemory(to: Float.self, capacity: panels * points * count * width)
+    to.initialize(repeating: 0, count: panels * points * count * width)
+    weights.withUnsafeBytes { bytes in
+      let from = bytes.bindMemory(to: Float.self)
+      for output in 0..<outputs {
+        let target = to + output / width * points * count * width + output % width
+        for channel in 0..<count {
+          func weight(_ tap: Int) -> Double { Double(from[(output * 9 + tap) * count + channel]) }
+          for (i, left) in rows.enumerated() {
+            let a = left.0 * weight(0) + left.1 * weight(3) + left.2 * weight(6)
+            let b = left.0 * weight(1) + left.1 * weight(4) + left.2 * weight(7)
+            let c = left.0 * weight(2) + left.1 * weight(5) + left.2 * weight(8)
+            for (j, right) in rows.enumerated() {
+              let value = right.0 * a + right.1 * b + right.2 * c
+              target[((i * side + j) * count + channel) * width] = Float(value)
+            }
+          }
+        }
+      }
+    }
+    return HostTensor(dtype: .f32, shape: [panels * points * count * width], storage: storage)
+  }
+}
