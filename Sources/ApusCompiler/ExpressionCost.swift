@@ -52,9 +52,10 @@ struct ExpressionCost {
     let (variables, coordinates) = Kernel.variables(for: type.shape, arena)
     let root = operand.at(.coordinates(coordinates), arena)
     var memo: [Expr: Set<String>] = [:]
+    let around = arena.loopsAround([root], &memo)
     var work = 0.0
     for expr in arena.reachable([root]) {
-      var steps = variables.evaluations(arena.freeVariables(expr, &memo), arena)
+      var steps = variables.evaluations(arena.freeVariables(expr, &memo), around, arena)
       switch arena[expr] {
       case .reduce(_, let bound, _): for variable in bound { steps *= Double(variable.extent.estimate) }
       case .unary(let function, _), .binary(let function, _, _): if !function.isExpensive { continue }
@@ -66,14 +67,32 @@ struct ExpressionCost {
   }
 }
 
+extension ExprArena {
+  /// The variables that each reduction variable's loop lies within: those that its reduction depends on, and those around them.
+  func loopsAround(_ roots: [Expr], _ memo: inout [Expr: Set<String>]) -> [String: Set<String>] {
+    var around: [String: Set<String>] = [:]
+    // Operands come before users, so the outer reductions come last.
+    for expr in reachable(roots).reversed() {
+      guard case .reduce(_, let bound, _) = self[expr] else { continue }
+      let free = freeVariables(expr, &memo)
+      let all = free.reduce(free) { $0.union(around[$1] ?? []) }
+      for variable in bound { around[variable.name, default: []].formUnion(all) }
+    }
+    return around
+  }
+}
+
 extension [LoopVariable] {
   /// How often an expression with these free variables is computed in a nest of these loops: in the body of the
   /// innermost loop it needs, and for each value of the reduction variables around it.
-  func evaluations(_ free: Set<String>, _ arena: ExprArena) -> Double {
-    let deepest = lastIndex { free.contains($0.name) }
+  ///
+  /// - Parameter around: the variables that each reduction variable's loop lies within.
+  func evaluations(_ free: Set<String>, _ around: [String: Set<String>], _ arena: ExprArena) -> Double {
+    let needed = free.reduce(free) { $0.union(around[$1] ?? []) }
+    let deepest = lastIndex { needed.contains($0.name) }
     var count = 1.0
     for variable in self[..<(deepest.map { $0 + 1 } ?? 0)] { count *= Double(variable.extent.estimate) }
-    for name in free where !contains(where: { $0.name == name }) {
+    for name in needed where !contains(where: { $0.name == name }) {
       count *= Double(arena.variables[name]?.extent.estimate ?? 1)
     }
     return count

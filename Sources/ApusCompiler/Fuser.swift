@@ -387,7 +387,7 @@ struct Fuser {
     }
     guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
     let variables = Kernel.variables(for: type.shape, arena)
-    _ = result.at(.coordinates(variables.coordinates), arena)
+    let root = result.at(.coordinates(variables.coordinates), arena)
     if producer.cost.hasReduction, type.shape.last != 1, let inner = variables.variables.last,
       reducesAlongInnermost(combined, type)
     {
@@ -398,9 +398,10 @@ struct Fuser {
       }
     }
     var memo: [Expr: Set<String>] = [:]
+    let around = arena.loopsAround([root], &memo)
     var evaluations = 0.0
     for expr in evaluated {
-      evaluations += variables.variables.evaluations(arena.freeVariables(expr, &memo), arena)
+      evaluations += variables.variables.evaluations(arena.freeVariables(expr, &memo), around, arena)
     }
     let ratio = evaluations / Double(max(1, valueType.elementCount.estimate))
     // Reductions and calls are not repeated, or this was refused before.

@@ -24,6 +24,18 @@ import Testing
 
   static let examples: [Example] = [
     Example(
+      "sums of sums are not computed again for each column", ["matmul+relu", "matmul+relu"],
+      """
+      graph(%x: f16[8, 64]) -> (%y) {
+        %a = constant f16[64, 64] random(1)
+        %b = constant f16[64, 64] random(2)
+        %p = matmul(%x, %a)
+        %q = relu(%p)
+        %r = matmul(%q, %b)
+        %y = relu(%r)
+      }
+      """),
+    Example(
       "softmax written out", ["softmax"],
       """
       graph(%x: f32[B, 96]) -> (%y) symbols(B: 0...40) {

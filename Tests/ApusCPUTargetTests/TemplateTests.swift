@@ -25,7 +25,10 @@ import Testing
   }
 
   @Test(arguments: targets) func convolutionsByTransforms(_ target: String) throws {
-    try check(target, tactics: ["winograd 2x2", "winograd 4x4"], count: 8, seed: 8) { $0.smallWindows($1) }
+    // Transforms round relative to the sum of magnitudes, which is about 70 here, where results may be near 0.
+    try check(target, tactics: ["winograd 2x2", "winograd 4x4"], count: 8, seed: 8, tolerance: 4e-4) {
+      $0.smallWindows($1)
+    }
   }
 
   @Test(arguments: targets) func depthwiseConvolutions(_ target: String) throws {
@@ -50,7 +53,8 @@ import Testing
 
   /// Builds `count` nodes into one graph, runs it with several sizes, and sees that each node is a template's.
   private func check(
-    _ target: String, tactics: [String], count: Int, seed: UInt64, _ make: (inout AnchorGraph, Int) -> Void
+    _ target: String, tactics: [String], count: Int, seed: UInt64, tolerance: Double = 1e-4,
+    _ make: (inout AnchorGraph, Int) -> Void
   ) throws {
     var anchors = AnchorGraph(seed: seed)
     for index in 0..<count { make(&anchors, index) }
@@ -66,7 +70,7 @@ import Testing
       #expect(overrun.isEmpty)
       for (index, (output, result)) in zip(outputs, expected).enumerated() {
         #expect(
-          Closeness.complaint(output, result, f32: 1e-4) == nil,
+          Closeness.complaint(output, result, f32: tolerance) == nil,
           "\(target), trial \(trial): \(anchors.descriptions[index])")
       }
     }
