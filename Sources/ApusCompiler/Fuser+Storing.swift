@@ -1,0 +1,166 @@
+import ApusCore
+import ApusGraph
+import ApusKernel
+import ApusPlan
+
+/// What is stored, and the steps that do so.
+extension Fuser {
+  /// Makes sure a value is in memory, computing it when it is pending.
+  mutating func store(_ value: ValueID, _ builder: inout StepBuilder) throws(BuildError) {
+    guard var region = pending.removeValue(forKey: value) else { return }
+    try settleStem(&region, &builder)
+    let nodes = region.nodes.map { graph[$0] }
+    let type = graph.tensorType(value)
+    let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
+    if let anchor = region.anchor, let first = graph.producer(anchor.value) {
+      var anchorRegion = AnchorRegion(
+        graph: graph, node: graph[first], nodes: region.nodes, operands: region.leaves.filter { $0 != anchor.value },
+        result: value,
+        element: { anchorOperand, operands in
+          var all = operands
+          all[anchor.value] = anchorOperand
+          return region.element(all)
+        }, views: anchor.views, layouts: layouts, placement: region.placement)
+      anchorRegion.tactic = tactic
+      anchorRegion.group = group(of: region, type) ?? 1
+      _ = builder.allocate(value)
+      try emit(anchorRegion, by: anchor.template, &builder)
+      return
+    }
+    if nodes.count == 1, nodes[0].op.isView, let source = nodes[0].inputs.first {
+      let sourceSlot = builder.slot(source)
+      let slot = builder.addSlot(
+        graph[value].name, graph.type(value), .view(of: sourceSlot, byteOffset: 0))
+      builder.place(value, in: slot)
+      return
+    }
+    let slot = builder.allocate(value)
+    emitLoops(
+      region.element, region.leaves, type, slot, others: others, index: { $0 }, describe(region.nodes),
+      nodes.map(\.name),
+      work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
+  }
+
+  /// Emits a template's launches, with the other ways that it knows.
+  mutating func emit(
+    _ region: AnchorRegion, by template: any KernelTemplate, _ builder: inout StepBuilder
+  ) throws(BuildError) {
+    let tactics = template.tactics(for: region).map(\.name)
+    if let tactic, !tactics.contains(tactic) {
+      throw BuildError("APUS-B-0054", "template '\(template.name)' computes nothing here by '\(tactic)'")
+    }
+    waiting.launch(target, into: &builder, &log)
+    let first = builder.steps.count
+    try template.emit(region, into: &builder)
+    if tactic == nil, let alternatives = RegionGraph.alternatives(to: region, tactics) {
+      builder.offer(alternatives, from: first)
+    }
+  }
+
+  /// Decides what becomes of values inside a region that are needed outside too: those that are in memory are read from
+  /// there, those of the region's shape are given back, to be stored along with its result, and others are stored first.
+  mutating func settle(
+    _ region: inout Pending, _ shape: Shape?, _ builder: inout StepBuilder
+  ) throws(BuildError) -> [ValueID: Pending] {
+    var others: [ValueID: Pending] = [:]
+    let inside = Set(region.nodes)
+    for value in region.shared.sorted(by: { $0.index < $1.index }) {
+      guard !(users[value] ?? []).allSatisfy(inside.contains) || outputs.contains(value) else { continue }
+      if let own = pending[value], own.cost.isTrivial { continue }
+      if let own = pending[value], graph.tensorType(value).shape == shape {
+        others[value] = own
+        pending[value] = nil
+      } else {
+        try store(value, &builder)
+        if !region.leaves.contains(value) { region.leaves.append(value) }
+      }
+    }
+    return others
+  }
+
+  /// Emits generated loops over `type`'s elements that store at `index` of the element's linear index, and other values of
+  /// the same shape beside.
+  mutating func emitLoops(
+    _ element: ([ValueID: Operand]) -> Operand, _ leaves: [ValueID], _ type: TensorType, _ slot: Int,
+    others: [ValueID: Pending] = [:], index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String],
+    work: Dim,
+    _ builder: inout StepBuilder
+  ) {
+    let arena = ExprArena()
+    let operands = arguments(leaves, arena)
+    let output = arena.addBuffer(type.dtype)
+    var stored = [(element(operands), output)]
+    var buffers = leaves.map { builder.slot($0) } + [slot]
+    for (value, other) in others.sorted(by: { $0.key.index < $1.key.index }) {
+      stored.append((other.element(operands), arena.addBuffer(graph.tensorType(value).dtype)))
+      buffers.append(builder.allocate(value))
+    }
+    let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
+    let loops = LoopGroup.Loops(
+      kernel: kernel, buffers: buffers, name: name, sources: sources, work: work, elements: type.elementCount.estimate)
+    if !waiting.takes(loops, target, builder) { waiting.launch(target, into: &builder, &log) }
+    waiting.add(loops, builder)
+    if !fuses { waiting.launch(target, into: &builder, &log) }
+  }
+
+  func describe(_ nodes: [NodeID]) -> String {
+    let names = nodes.map { graph[$0].op.name }
+    if names.count <= 4 { return names.joined(separator: "+") }
+    return names.prefix(2).joined(separator: "+") + "+…\(names.count - 3)…+" + (names.last ?? "")
+  }
+
+  // MARK: Special forms
+
+  /// Concatenation writes each operand into its part of the result, so that operands are computed in place.
+  mutating func visitConcat(_ id: NodeID, _ node: Node, _ builder: inout StepBuilder)
+    throws(BuildError) -> Bool
+  {
+    guard node.op.name == "concat", let result = node.outputs.first, let given = try? node.op.attributes.int("axis"),
+      node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > target.launchElements
+    else { return false }
+    let type = graph.tensorType(result)
+    let axis = given < 0 ? given + type.rank : given
+    // Operands with anchors or needed elsewhere are stored first; the rest is computed straight into the result.
+    for input in node.inputs where pending[input]?.anchor != nil || !isUsedOnce(input) { try store(input, &builder) }
+    let slot = builder.allocate(result)
+    var offset: Dim = 0
+    for input in node.inputs {
+      let part = graph.tensorType(input)
+      let start = offset
+      var region = pending.removeValue(forKey: input)
+      if var own = region {
+        _ = try settle(&own, nil, &builder)
+        region = own
+      }
+      let nodes = (region?.nodes ?? []) + [id]
+      emitLoops(
+        region?.element ?? { operands in operands[input] ?? Operand(argument: 0, part) }, region?.leaves ?? [input],
+        part, slot,
+        index: { coordinates in
+          var shifted = coordinates
+          shifted[axis] = shifted[axis] + start
+          return shifted
+        }, shape: type.shape, describe(nodes), nodes.map { graph[$0].name }, work: part.elementCount, &builder)
+      offset = offset + part.shape[axis]
+    }
+    return true
+  }
+
+  func emitHost(_ node: Node, _ builder: inout StepBuilder) throws(BuildError) {
+    if node.op.name == "bind_dims" {
+      let symbols = node.op.boundSymbols.map(\.name)
+      let step = Step(
+        .bind(slot: builder.slot(node.inputs[0]), symbols: symbols), name: "bind_dims", sources: [node.name],
+        tactic: "bind")
+      builder.add(step)
+      return
+    }
+    let call = HostCall(
+      operation: node.op.name, attributes: GraphText.details(of: node.op), inputs: node.inputs.map { builder.slot($0) },
+      outputs: node.outputs.map { builder.allocate($0) }, boundSymbols: node.op.boundSymbols.map(\.name))
+    builder.add(
+      Step(
+        .host(call), name: node.op.name, sources: [node.name], tactic: "host",
+        work: node.op.work(node.inputs.map(graph.type), node.outputs.map(graph.type))))
+  }
+}
