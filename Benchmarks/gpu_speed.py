@@ -315,6 +315,16 @@ class Bench:
         (out / "speed.md").write_text("\n".join(lines) + "\n")
 
 
+def own_weights(module: nn.Module) -> None:
+    """Gives each layer weights of its own: layers of an encoder begin as copies of one, which an engine would keep once."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+            else:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+
 def workloads(options: argparse.Namespace, bench: Bench, folder: Path):
     """Each workload, made when it is asked for."""
     device, dtype = bench.device, torch.float32 if options.tiny else torch.float16
@@ -338,7 +348,9 @@ def workloads(options: argparse.Namespace, bench: Bench, folder: Path):
         for batch in (1,) if options.tiny else batches:
             if wanted(name := f"{kind} encoder fp16 s128 b{batch}"):
                 layer = nn.TransformerEncoderLayer(width, heads, inner, batch_first=True, activation="gelu")
-                module = nn.TransformerEncoder(layer, 1 if options.tiny else layers, enable_nested_tensor=False).to(device, dtype).eval()
+                module = nn.TransformerEncoder(layer, 1 if options.tiny else layers, enable_nested_tensor=False).eval()
+                own_weights(module)
+                module = module.to(device, dtype)
                 torch.backends.mha.set_fastpath_enabled(False)
                 shape = [batch, 16 if options.tiny else 128, width]
                 x = torch.randn(shape, device=device, dtype=dtype)
