@@ -156,13 +156,13 @@ extension GemmCall {
       texts: [CUDAText.gemm, CUDAText.gemvRing],
       macros: [
         ("GEMM_A", problem.kind), ("GEMM_B", problem.kind), ("GEMM_VEC_A", problem.vectorA), ("GEMV_ROWS", ring.rows),
-        ("GEMV_WARPS", ring.warps), ("GEMV_NR", ring.columns), ("GEMV_SPLIT", ring.split), ("RING_K", ring.depth),
+        ("GEMV_WARPS", WeightRing.warps), ("GEMV_NR", ring.columns), ("GEMV_SPLIT", ring.split), ("RING_K", ring.depth),
         ("RING_STAGES", ring.stages),
       ].map { ($0.0, String($0.1)) },
       buffers: [left, right], parameters: parameters(split: 1),
       call: arguments(partial: "0") + "  apus_gemv_ring(g, c, blockIdx.x, gridDim.x, shared);\n",
       batches: form.batches, rows: form.rows, columns: form.columns, width: problem.epilogueWidth(ring.columns),
-      blocks: Dim.minimum(units, Dim(WeightRing.blocks)), threads: 32 * ring.warps,
+      blocks: Dim.minimum(units, Dim(WeightRing.blocks)), threads: 32 * WeightRing.warps,
       sharedByteCount: ring.sharedByteCount)
     call.emit(region, tactic: tactic.name, into: &builder)
   }

@@ -4,7 +4,6 @@ import ApusCore
 /// How the text `gemv_ring.cuh` streams the constant right matrix of a product of few rows.
 struct WeightRing: Hashable {
   var rows: Int
-  var warps = 8
   /// Columns of a stage.
   var columns: Int
   /// Warps that share a sum.
@@ -17,9 +16,10 @@ struct WeightRing: Hashable {
   var stageByteCount: Int
 
   var name: String { "gemv ring \(columns).\(split).\(stages)" }
-  var columnsOfBlock: Int { columns * warps / split }
-  var sharedByteCount: Int { warps * (stages * (stageByteCount + 8) + 8 * columns * rows) }
+  var columnsOfBlock: Int { columns * Self.warps / split }
+  var sharedByteCount: Int { Self.warps * (stages * (stageByteCount + 8) + 8 * columns * rows) }
 
+  static let warps = 8
   /// Multiprocessors of an H200.
   static let blocks = 132
   /// Shared memory that leaves room for a block of the kernel that comes next.
@@ -29,13 +29,12 @@ struct WeightRing: Hashable {
   init?(_ problem: GemmProblem, rows: Int, columns: Int, split: Int, shared: Int) {
     let vector = 16 / problem.elementBytes
     guard columns >= problem.group, problem.isAligned, problem.isConstant, problem.isTransposed,
-      problem.form.depth.isConstant, rows <= 4,
-      problem.depth > 0
+      problem.form.depth.isConstant, problem.depth > 0, rows <= 4
     else { return nil }
     let share = ((problem.depth + split - 1) / split + vector - 1) / vector * vector
     // The left matrix is held in registers.
     guard share * rows * problem.elementBytes <= 5120 else { return nil }
-    let (rows, warps) = (rows == 3 ? 4 : rows, 8)
+    let (rows, warps) = (rows == 3 ? 4 : rows, Self.warps)
     let stage = columns * share * problem.elementBytes
     let units = (problem.columns + columns * warps / split - 1) / (columns * warps / split) * problem.batches
     let needed = (units + Self.blocks - 1) / Self.blocks

@@ -62,7 +62,7 @@ struct ProfileCheck {
 
   // MARK: Filling up
 
-  /// Checks that rows may be added where sizes are filled up: `APUS-B-0059`.
+  /// Checks that rows may be added where sizes are filled up: `APUS-B-0060`.
   mutating func checkFilling(of graph: Graph) {
     for range in profile.ranges where !range.steps.isEmpty && range.min < range.max {
       if let problem = RowIndependence.refusal(graph, symbol: range.symbol) {

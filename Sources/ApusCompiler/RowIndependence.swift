@@ -60,13 +60,13 @@ struct RowIndependence {
 
   private func problem(_ found: String, _ expected: String) -> Diagnostic {
     Diagnostic(
-      "APUS-B-0059", "batches of '\(symbol)' cannot be filled up: \(found); \(expected) where that is possible",
+      "APUS-B-0060", "batches of '\(symbol)' cannot be filled up: \(found); \(expected) where that is possible",
       hint: "Declare a range of sizes instead: \(symbol)=1..MAX.")
   }
 
   private func problem(_ node: Node, _ reason: String) -> Diagnostic {
     Diagnostic(
-      "APUS-B-0059", "batches of '\(symbol)' cannot be filled up: \(node.op.name) \(reason)",
+      "APUS-B-0060", "batches of '\(symbol)' cannot be filled up: \(node.op.name) \(reason)",
       place: node.name.isEmpty ? "a node without a name" : "node '\(node.name)'",
       hint: "Declare a range of sizes instead: \(symbol)=1..MAX.")
   }

@@ -56,7 +56,7 @@ final class RecordingTarget: Target {
       let (name, count) = ("\(step.tactic) \(step.name)", counts[launch.function])
       // Small loops that share a launch are limited by the time of the launch, not by a few words.
       let isShared = step.tactic == "loops" && step.name.contains(", ")
-      let known = isShared ? 128 : Self.known.first { name.hasPrefix($0.step) }?.byteCount ?? 0
+      let known = isShared ? 76 : Self.known.first { name.hasPrefix($0.step) }?.byteCount ?? 0
       if count > known { found.insert("\(name): \(count) bytes") }
     }
     return found.sorted()

@@ -18,7 +18,8 @@ enum JoinProducts {
     var replaced: [ValueID: ValueID] = [:]
     var done: Set<NodeID> = []
     let firsts = Dictionary(uniqueKeysWithValues: groups.map { ($0[0].node, $0) })
-    let inTurn = Set(groups.filter { takesTurns($0, graph, target) }.map { $0[0].node })
+    let users = graph.uses()
+    let inTurn = Set(groups.filter { takesTurns($0, graph, users, target) }.map { $0[0].node })
     let order = graph.order
     graph.order = []
     for id in order {
@@ -94,13 +95,14 @@ enum JoinProducts {
   }
 
   /// Whether element-wise operations make one value of all parts before anything else needs them, and a template lets them.
-  private static func takesTurns(_ group: [Member], _ graph: Graph, _ target: any Target) -> Bool {
+  private static func takesTurns(
+    _ group: [Member], _ graph: Graph, _ users: [ValueID: [NodeID]], _ target: any Target
+  ) -> Bool {
     let template = target.templates.first { $0.refusal(graph[group[0].node], in: graph) == nil }
     guard group.allSatisfy({ $0.columns == group[0].columns }), (template?.largestGroup ?? 1) >= group.count else {
       return false
     }
     var open = Set(group.map(\.result))
-    let users = graph.uses()
     while open.count > 1 {
       // The first node that needs one of them.
       guard let next = graph.order.first(where: { graph[$0].inputs.contains(where: open.contains) }) else {

@@ -192,64 +192,19 @@ EPI(epi_f64, double)
 GEMV_TEST(kf, float, mkf, 3e-5) GEMV_TEST(kn, float, mkf, 3e-5) GEMV_TEST(kd, double, mkd, 1e-11)
 GEMM_TEST(kf, float, mkf, 3e-5)
 GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
-#define CONV_TEST(P, E, MK, tol)                                                                                 \
-  static void P##_convt(void) {                                                                                  \
-    i64 G = ri(0, 2) ? 1 : ri(1, 4), Cg = ri(0, 1) ? ri(1, 5) : ri(1, 40), Og = ri(1, 50), N = ri(0, 2),         \
-        KH = ri(1, 4), KW = ri(1, 4), SH = ri(1, 3), SW = ri(1, 3), DH = ri(1, 2), DW = ri(1, 2), PT = ri(0, 3), \
-        PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 11), W = ri(1, 11);                               \
-    i64 OH = (H + PT + PB - (KH - 1) * DH - 1) / SH + 1, OW = (W + PL + PR - (KW - 1) * DW - 1) / SW + 1;        \
-    if (H + PT + PB < (KH - 1) * DH + 1 || W + PL + PR < (KW - 1) * DW + 1) return;                              \
-    i64 C = G * Cg, O = G * Og, ldo = O + ri(0, 2);                                                              \
-    buf x = MK(N * H * W * C), w = MK(O * Cg * KH * KW), bias = MK(O), z = mk(Cg * sizeof(E)),                   \
-        o = mk(N * OH * OW * ldo * sizeof(E));                                                                   \
-    memset(z.p, 0, z.bytes);                                                                                     \
-    poison(&o);                                                                                                  \
-    i64 prm[] = {ldo, 0};                                                                                        \
-    void* bs[] = {bias.p, o.p};                                                                                  \
-    apus_ctx cx = {bs, prm};                                                                                     \
-    apus_conv_args g = {x.p, 0, &cx, z.p, N, H, W, C, OH, OW, O, KH, KW, SH, SW, DH, DW, PT, PL, G};             \
-    buf p = mk(P##_conv_packed_size(&g) * sizeof(E));                                                            \
-    poison(&p);                                                                                                  \
-    P##_conv_pack(&g, w.p, p.p);                                                                                 \
-    g.w = p.p;                                                                                                   \
-    buf sc = mk(P##_conv_scratch(&g));                                                                           \
-    i64 bc = ri(0, 1) ? P##_conv_blocks(&g, 2) : ri(1, 9);                                                       \
-    for (i64 i = bc - 1; i >= 0; i--) {                                                                          \
-      poison(&sc);                                                                                               \
-      P##_conv(&g, i, bc, sc.p);                                                                                 \
-    }                                                                                                            \
-    for (i64 n = 0; n < N; n++)                                                                                  \
-      for (i64 oh = 0; oh < OH; oh++)                                                                            \
-        for (i64 ow = 0; ow < OW; ow++)                                                                          \
-          for (i64 q = 0; q < O; q++) {                                                                          \
-            double s = ((E*)bias.p)[q];                                                                          \
-            i64 gi = q / Og;                                                                                     \
-            for (i64 kh = 0; kh < KH; kh++)                                                                      \
-              for (i64 kw = 0; kw < KW; kw++) {                                                                  \
-                i64 y = oh * SH - PT + kh * DH, xx = ow * SW - PL + kw * DW;                                     \
-                if (y < 0 || y >= H || xx < 0 || xx >= W) continue;                                              \
-                for (i64 c = 0; c < Cg; c++)                                                                     \
-                  s += (double)((E*)x.p)[((n * H + y) * W + xx) * C + gi * Cg + c] *                             \
-                       ((E*)w.p)[((q * Cg + c) * KH + kh) * KW + kw];                                            \
-              }                                                                                                  \
-            NEAR(#P " conv", ((E*)o.p)[((n * OH + oh) * OW + ow) * ldo + q], s > 0 ? s : 0, tol,                 \
-                 "C%ld O%ld G%ld k%ldx%ld s%ld,%ld d%ld,%ld", C, O, G, KH, KW, SH, SW, DH, DW);                  \
-          }                                                                                                      \
-    done(&x, "x");                                                                                               \
-    done(&w, "w");                                                                                               \
-    done(&bias, "bias");                                                                                         \
-    done(&z, "z");                                                                                               \
-    done(&o, "conv out");                                                                                        \
-    done(&p, "conv packed");                                                                                     \
-    done(&sc, "conv scratch");                                                                                   \
-  }
-    CONV_TEST(kf, float, mkf, 3e-5) CONV_TEST(kn, float, mkf, 3e-5) CONV_TEST(kd, double, mkd, 1e-11)
-#define WINOGRAD_TEST(P, E, MK, tol)                                                                                   \
-  static void P##_winogradt(void) {                                                                                    \
+#define ANY_WINDOW                                                                                                     \
+    i64 G = ri(0, 2) ? 1 : ri(1, 4), Cg = ri(0, 1) ? ri(1, 5) : ri(1, 40), Og = ri(1, 50), N = ri(0, 2),               \
+        KH = ri(1, 4), KW = ri(1, 4), SH = ri(1, 3), SW = ri(1, 3), DH = ri(1, 2), DW = ri(1, 2), PT = ri(0, 3),       \
+        PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 11), W = ri(1, 11)
+#define SMALL_WINDOW                                                                                                   \
     i64 G = 1, Cg = VL * ri(1, 5), Og = ri(1, 50), N = ri(0, 2), KH = 3, KW = 3, SH = 1, SW = 1, DH = 1, DW = 1,       \
-        PT = ri(0, 3), PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 20), W = ri(1, 20);                      \
-    i64 OH = H + PT + PB - 2, OW = W + PL + PR - 2;                                                                    \
-    if (OH < 1 || OW < 1) return;                                                                                      \
+        PT = ri(0, 3), PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 20), W = ri(1, 20)
+// Of convolutions by the text F, of sizes that the declarations SIZES make up.
+#define CONV_TEST(P, F, SIZES, E, MK, tol)                                                                             \
+  static void P##_##F##t(void) {                                                                                       \
+    SIZES;                                                                                                             \
+    i64 OH = (H + PT + PB - (KH - 1) * DH - 1) / SH + 1, OW = (W + PL + PR - (KW - 1) * DW - 1) / SW + 1;              \
+    if (H + PT + PB < (KH - 1) * DH + 1 || W + PL + PR < (KW - 1) * DW + 1) return;                                    \
     i64 C = G * Cg, O = G * Og, ldo = O + ri(0, 2);                                                                    \
     buf x = MK(N * H * W * C), w = MK(O * Cg * KH * KW), bias = MK(O), z = mk(Cg * sizeof(E)),                         \
         o = mk(N * OH * OW * ldo * sizeof(E));                                                                         \
@@ -259,15 +214,15 @@ GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
     void* bs[] = {bias.p, o.p};                                                                                        \
     apus_ctx cx = {bs, prm};                                                                                           \
     apus_conv_args g = {x.p, 0, &cx, z.p, N, H, W, C, OH, OW, O, KH, KW, SH, SW, DH, DW, PT, PL, G};                   \
-    buf p = mk(P##_winograd_packed_size(&g) * sizeof(E));                                                              \
+    buf p = mk(P##_##F##_packed_size(&g) * sizeof(E));                                                                 \
     poison(&p);                                                                                                        \
-    P##_winograd_pack(&g, w.p, p.p);                                                                                   \
+    P##_##F##_pack(&g, w.p, p.p);                                                                                      \
     g.w = p.p;                                                                                                         \
-    buf sc = mk(P##_winograd_scratch(&g));                                                                             \
-    i64 bc = ri(1, 9);                                                                                                 \
+    buf sc = mk(P##_##F##_scratch(&g));                                                                                \
+    i64 bc = ri(0, 1) ? P##_conv_blocks(&g, 2) : ri(1, 9);                                                             \
     for (i64 i = bc - 1; i >= 0; i--) {                                                                                \
       poison(&sc);                                                                                                     \
-      P##_winograd(&g, i, bc, sc.p);                                                                                   \
+      P##_##F(&g, i, bc, sc.p);                                                                                        \
     }                                                                                                                  \
     for (i64 n = 0; n < N; n++)                                                                                        \
       for (i64 oh = 0; oh < OH; oh++)                                                                                  \
@@ -283,18 +238,20 @@ GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
                   s += (double)((E*)x.p)[((n * H + y) * W + xx) * C + gi * Cg + c] *                                   \
                        ((E*)w.p)[((q * Cg + c) * KH + kh) * KW + kw];                                                  \
               }                                                                                                        \
-            NEAR(#P " winograd", ((E*)o.p)[((n * OH + oh) * OW + ow) * ldo + q], s > 0 ? s : 0, tol,                   \
+            NEAR(#P " " #F, ((E*)o.p)[((n * OH + oh) * OW + ow) * ldo + q], s > 0 ? s : 0, tol,                        \
                  "C%ld O%ld G%ld k%ldx%ld s%ld,%ld d%ld,%ld", C, O, G, KH, KW, SH, SW, DH, DW);                        \
           }                                                                                                            \
     done(&x, "x");                                                                                                     \
     done(&w, "w");                                                                                                     \
     done(&bias, "bias");                                                                                               \
     done(&z, "z");                                                                                                     \
-    done(&o, "winograd out");                                                                                          \
-    done(&p, "winograd packed");                                                                                       \
-    done(&sc, "winograd scratch");                                                                                     \
+    done(&o, #F " out");                                                                                               \
+    done(&p, #F " packed");                                                                                            \
+    done(&sc, #F " scratch");                                                                                          \
   }
-WINOGRAD_TEST(kf, float, mkf, 2e-4) WINOGRAD_TEST(kn, float, mkf, 6e-5)
+CONV_TEST(kf, conv, ANY_WINDOW, float, mkf, 3e-5) CONV_TEST(kn, conv, ANY_WINDOW, float, mkf, 3e-5)
+CONV_TEST(kd, conv, ANY_WINDOW, double, mkd, 1e-11)
+CONV_TEST(kf, winograd, SMALL_WINDOW, float, mkf, 2e-4) CONV_TEST(kn, winograd, SMALL_WINDOW, float, mkf, 6e-5)
 
 #define DW_TEST(P, E, MK, tol)                                                                                     \
   static void P##_dwt(void) {                                                                                      \
