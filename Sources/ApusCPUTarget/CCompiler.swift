@@ -121,7 +121,9 @@ package struct CCompiler: Sendable {
       unlink(output)
       unlink(log)
     }
-    let unique = Array(Set(objects)).sorted()
+    // In the order of the sources: paths depend on the machine, and images shall not.
+    var seen: Set<String> = []
+    let unique = objects.filter { seen.insert($0).inserted }
     let pid = try spawn([path, "-shared", "-o", output] + Self.linkFlags + unique + ["-lm"], log: log)
     guard waitFor(pid) else { throw BuildError("APUS-B-0032", "linking the kernels failed: \(Self.head(of: log))") }
     do {

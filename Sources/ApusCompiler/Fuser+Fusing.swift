@@ -15,7 +15,7 @@ extension Fuser {
     guard let probe, probe.count == 1 else { return nil }
 
     var taken: [ValueID: Pending] = [:]
-    for input in Set(node.inputs) {
+    for input in node.distinctInputs {
       guard let producer = pending[input] else { continue }
       if let reason = refusal(input, producer, id, node, type, taken) {
         log.record(describe(producer.nodes), into: describe([id]), taken: false, reason)
@@ -35,7 +35,8 @@ extension Fuser {
       for leaf in taken[input]?.leaves ?? [input] where !leaves.contains(leaf) { leaves.append(leaf) }
     }
     let anchor = taken.values.compactMap(\.anchor).first
-    let inner = taken.values.sorted { $0.anchor != nil && $1.anchor == nil }.flatMap(\.nodes)
+    let inside = node.distinctInputs.compactMap { taken[$0] }
+    let inner = (inside.filter { $0.anchor != nil } + inside.filter { $0.anchor == nil }).flatMap(\.nodes)
     let graph = graph
     let element: ([ValueID: Operand]) -> Operand = { operands in
       let inputs = node.inputs.map { input in
@@ -236,5 +237,13 @@ extension Fuser {
       guard case .reduce = arena[expr] else { return false }
       return arena.freeVariables(expr, &memo).contains(last.name)
     }
+  }
+}
+
+extension Node {
+  /// The operands, each once, in order.
+  fileprivate var distinctInputs: [ValueID] {
+    var seen: Set<ValueID> = []
+    return inputs.filter { seen.insert($0).inserted }
   }
 }
