@@ -40,8 +40,8 @@ package func build(
   for name in names { targets.append(try backend.makeTarget(name, jobs)) }
   var result = try Builder.build(
     model.graph, name: model.name, metadata: model.metadata, targets: targets, options: options)
-  // Times tell `.fastest` what to choose. An engine for another machine has none.
-  if result.plans.byTarget[0].count > 1, let engine = try? Engine(plans: result.plans) {
+  // Times tell `.fastest` what to choose. An engine for another machine has none, one with a lock those of the lock.
+  if options.lock == nil, result.plans.byTarget[0].count > 1, let engine = try? Engine(plans: result.plans) {
     options.progress(.measure, 0, 0)
     result.plans = result.plans.replacing(with: engine.timed())
   }
@@ -57,17 +57,20 @@ package func build(
 ///   - backend: what the engine runs on: `cpu` or `cuda`.
 ///   - targets: `native`, or the backend's names of machines such as `x86-64-v3` and `sm_90a`: the engine has plans for each of
 ///     them.
+///   - choice: what is measured, or which lock decides, to choose how steps are computed.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], breaks: [String] = [],
-  backend: String = "cpu", targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
+  backend: String = "cpu", targets: [String] = ["native"], choosing choice: TacticChoice = TacticChoice(),
+  warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let model = try importModel(url.path, shapes: shapes)
   let options = BuildOptions(profiles: profiles, breaks: breaks)
-  let result = try build(model, for: try .named(backend), targets: targets, options: options)
-  result.warnings.forEach(warn)
+  let (result, tuning) = try build(
+    model, for: try .named(backend), targets: targets, options: options, choosing: choice)
+  (result.warnings + (tuning?.warnings ?? [])).forEach(warn)
   return result.plans
 }
 
@@ -99,21 +102,24 @@ public func buildPlans(
 ///   - profileNames: names of the profiles by position.
 ///   - breaks: names of nodes after which the model is cut into pieces, compiled one by one.
 ///   - backend: what the engine runs on: `cpu` or `cuda`.
+///   - choice: what is measured, or which lock decides, to choose how steps are computed.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``BuildError`` with every mistake of the declarations, `APUS-B-0026` when the model has an input of another
 ///   element type; ``ImportError`` or ``BuildError`` of the model.
 /// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, inputs: [Input], profileNames: [String] = [], breaks: [String] = [],
-  backend: String = "cpu", targets: [String] = ["native"], warn: (Diagnostic) -> Void = { _ in }
+  backend: String = "cpu", targets: [String] = ["native"], choosing choice: TacticChoice = TacticChoice(),
+  warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
     url.path, ImportOptions(shapes: set.shapes, values: set.values, catalogue: .standard))
   try checkTypes(inputs, of: model)
   let options = BuildOptions(profiles: set.profiles, breaks: breaks)
-  let result = try build(model, for: try .named(backend), targets: targets, options: options)
-  result.warnings.forEach(warn)
+  let (result, tuning) = try build(
+    model, for: try .named(backend), targets: targets, options: options, choosing: choice)
+  (result.warnings + (tuning?.warnings ?? [])).forEach(warn)
   return result.plans
 }
 

@@ -3,6 +3,7 @@ import ApusCompiler
 import ApusCore
 import ApusPlan
 import ArgumentParser
+import Foundation
 
 #if canImport(Glibc)
   import Glibc
@@ -22,7 +23,9 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx -o model.apus
         apus build model.onnx --shape images=1x3x640x640 --target x86-64-v3
         apus build model.onnx --backend cuda --target sm_80,sm_90a,compute_90
-        apus build model.onnx --tune 60s
+        apus build model.onnx --tune quick
+        apus build model.onnx --tune 60s --write-lock model.lock
+        apus build model.onnx --lock model.lock
         apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
@@ -35,6 +38,10 @@ struct BuildCommand: ParsableCommand {
       filled from the others. With --from the engine's profiles stay as they are; give --shape and --break-at as they were. \
       With several targets the engine has code for each and the constants once; the one that suits the device best runs. \
       compute_NN is assembly, which the drivers of newer GPUs compile when the engine is loaded.
+
+      By --tune off (the default) a cost model chooses how steps are computed; quick times the first few ways of each on this \
+      machine's device, 10 s at most, full all of them, 5 minutes at most; a time is a limit for what it takes to measure and \
+      compare. With a lock nothing is measured: engines of the same model, options and compiler have the same bytes.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -81,8 +88,15 @@ struct BuildCommand: ParsableCommand {
   var allowHostOps = false
 
   @Option(
-    help: ArgumentHelp("Measure tactics on this machine's device for so long, as `apus tune` does.", valueName: "TIME"))
+    help: ArgumentHelp(
+      "What to measure of the ways to compute each step (default: off).", valueName: "off|quick|full|TIME"))
   var tune: String?
+
+  @Option(help: ArgumentHelp("Compute each step as a lock says.", valueName: "FILE.lock"), completion: .file())
+  var lock: String?
+
+  @Option(help: ArgumentHelp("Write how each step is computed.", valueName: "FILE.lock"), completion: .file())
+  var writeLock: String?
 
   @OptionGroup var timings: TimingCacheOption
 
@@ -124,17 +138,18 @@ struct BuildCommand: ParsableCommand {
     defer { progress.finish() }
     let targets =
       !request.targets.isEmpty ? request.targets : earlier.isEmpty ? ["native"] : earlier.targets.map(\.target)
-    var result = try build(model, for: request.backend, targets: targets, jobs: jobs, options: options)
-    if request.tuning != nil || timings.path != nil {
-      let report = try choose(&result.plans, for: request.tuning, progress)
-      result.warnings += report.warnings
-    }
+    let choice = TacticChoice(
+      tuning: request.tuning, timingCache: timings.path.map { URL(fileURLWithPath: $0) },
+      lock: lock.map { URL(fileURLWithPath: $0) }, lockOutput: writeLock.map { URL(fileURLWithPath: $0) })
+    var (result, tuning) = try build(
+      model, for: request.backend, targets: targets, jobs: jobs, options: options, choosing: choice)
+    result.warnings += tuning?.warnings ?? []
     progress.update("write", 0, of: 0)
     try EngineFile.write(result.plans, to: output)
     if let logFusions { try AtomicFile.write(Array(result.log.text.utf8), to: logFusions) }
     progress.finish()
     for warning in result.warnings { printError("warning \(warning)") }
-    report(result, output, ContinuousClock.now - start)
+    report(result, output, ContinuousClock.now - start, tuning)
   }
 
   static func engineName(for model: String) -> String {
@@ -147,20 +162,7 @@ struct BuildCommand: ParsableCommand {
     var targets: [String]
     var shapes: [String: [Int]]
     var profiles: ProfileDeclarations
-    /// How long to measure tactics; nil not to.
-    var tuning: Duration?
-  }
-
-  /// Chooses tactics by measured times: those of the cache, and with a budget by measuring.
-  private func choose(_ plans: inout [Plan], for budget: Duration?, _ progress: ProgressBar) throws -> TuningReport {
-    var cache = try timings.file(isMeasuring: budget != nil)
-    let (tuned, found) = try Apus.tune(plans, for: budget, cache: &cache, jobs: jobs) {
-      progress.update($0.rawValue, $1, of: $2)
-    }
-    plans = tuned
-    var report = found
-    if let warning = cache.cache.warning(cache.path) { report.warnings.append(warning) }
-    return report
+    var tuning: Tuning
   }
 
   /// Checks what can be checked before the model is read, all at once.
@@ -190,9 +192,14 @@ struct BuildCommand: ParsableCommand {
         "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)"
       )
     }
-    var tuning: Duration?
-    do { tuning = try tune.map { text throws(UsageError) in try Budget(text, place: "--tune").duration } } catch {
+    var tuning = Tuning.off
+    do { tuning = try tune.map { text throws(UsageError) in try Tuning(text, place: "--tune") } ?? .off } catch {
       for problem in error.problems { problems.add(problem) }
+    }
+    if lock != nil, let other = tuning != .off ? "--tune" : from != nil ? "--from" : nil {
+      problems.add(
+        "APUS-C-0026", other == "--tune" ? "a lock leaves nothing to measure" : "a lock is of a whole engine",
+        place: other, hint: "Leave --lock or \(other) out.")
     }
     var declared = ProfileDeclarations.texts([])
     do { declared = try declarations() } catch { for problem in error.problems { problems.add(problem) } }
@@ -229,7 +236,7 @@ struct BuildCommand: ParsableCommand {
     return .texts(addProfile)
   }
 
-  private func report(_ result: BuildResult, _ path: String, _ duration: Duration) {
+  private func report(_ result: BuildResult, _ path: String, _ duration: Duration, _ tuning: TuningReport?) {
     let targets = result.plans.byTarget
     let plans = targets[0]
     let (seconds, plan) = (duration / .seconds(1), plans[0])
@@ -244,6 +251,7 @@ struct BuildCommand: ParsableCommand {
           ("inputs", .array(plan.inputs.map { JSON.binding($0.name, $0.type) })),
           ("outputs", .array(plan.outputs.map { JSON.binding($0.name, $0.type) })),
           ("profiles", .strings(plans.map(\.profile.name))), ("pieces", .int(plan.pieces.count)),
+          ("tuning", tuning.map { TuningText(report: $0).json } ?? .null),
           ("warnings", .array(result.warnings.map(JSON.diagnostic))),
         ]))
       return
@@ -253,5 +261,6 @@ struct BuildCommand: ParsableCommand {
       \(path): \(Units.bytes(FileSize.of(path))), \(plans.count == 1 ? "" : "\(plans.count) profiles, ")\(plan.pieces.isEmpty ? "" : "\(plan.pieces.count) pieces, ")\(steps) steps, \(functions) kernels for \
       \(plan.fingerprint.backend) \(result.plans.targets.names), in \(Units.fixed(seconds, 1)) s
       """)
+    if let tuning { print("tuning: " + TuningText(report: tuning).text, terminator: "") }
   }
 }

@@ -30,9 +30,8 @@ struct TimingCacheCommand: ParsableCommand {
     var output: String
 
     func run() throws {
-      var merged = TimingCache()
-      for path in files { merged.merge(try TimingCacheCommand.read(path)) }
-      try AtomicFile.write(Array(merged.text.utf8), to: output)
+      for path in files { _ = try TimingCacheCommand.read(path) }
+      let merged = try TimingCacheFile.merge(files, into: output)
       print("\(output): \(merged.sorted.count) timings")
     }
   }

@@ -18,12 +18,14 @@ package struct BuildOptions: Sendable {
   package var breaksAtHost: Bool
   /// Whether the host may compute what the target cannot, where the host is elsewhere.
   package var allowsHostOperations: Bool
+  /// What pins how each step is computed.
+  package var lock: TacticLock?
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
     breaks: [String] = [], breaksAtHost: Bool = false, allowsHostOperations: Bool = true,
-    progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
+    lock: TacticLock? = nil, progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
     self.fuses = fuses
@@ -32,6 +34,7 @@ package struct BuildOptions: Sendable {
     self.breaks = breaks
     self.breaksAtHost = breaksAtHost
     self.allowsHostOperations = allowsHostOperations
+    self.lock = lock
     self.progress = progress
   }
 }
@@ -69,6 +72,7 @@ package enum Builder {
     try check(options, modelHash: modelHash, name: name, targets)
     let graphs = try specialised(source, profiles, &result.warnings)
     var shared = SharedParts(continuing: options.earlier)
+    var lowered: [Plan] = []
     for (position, target) in targets.enumerated() {
       let earlier = options.earlier.filter { $0.fingerprint == target.fingerprint }
       shared.begin(continuing: earlier)
@@ -81,14 +85,21 @@ package enum Builder {
         let done = (position * profiles.count + plans.count) * options.passes.count
         let all = targets.count * profiles.count * options.passes.count
         func progress(_ pass: Int) { options.progress(.optimise, done + pass, all) }
+        let locked = options.lock?.tactics(target: target.fingerprint.target, profile: profile.name)
         if let parts = try parts(of: graph, target, options) {
-          try lower(graph, parts, into: &plan, &shared, &result.log, target, options, progress: progress)
+          try lower(graph, parts, into: &plan, &shared, &result.log, target, options, locked, progress: progress)
         } else {
-          try lower(graph, into: &plan, &shared, &result.log, target, options, progress: progress)
+          try lower(graph, into: &plan, &shared, &result.log, target, options, locked, progress: progress)
         }
         plans.append(plan)
       }
       if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
+      lowered += plans
+      if let lock = options.lock {
+        result.warnings += try lock.warnings(for: target)
+        if position == targets.count - 1 { try lock.check(lowered) }
+        for index in plans.indices { plans[index].timings = lock.timings(of: plans[index]) }
+      }
       try dump(plans, shared, targets.count == 1 ? "" : "\(target.fingerprint.target)-")
       let images = try images(of: &shared, behind: earlier.first?.images ?? [], target, options)
       for var plan in earlier + plans {
@@ -207,7 +218,7 @@ package enum Builder {
   /// Optimises a graph and cuts it into steps.
   private static func lower(
     _ source: Graph, into plan: inout Plan, _ shared: inout SharedParts, _ log: inout FusionLog, _ target: any Target,
-    _ options: BuildOptions, tactic: String? = nil, progress: (Int) -> Void
+    _ options: BuildOptions, _ locked: LockedTactics? = nil, tactic: String? = nil, progress: (Int) -> Void
   ) throws(BuildError) {
     var graph = source
     for (index, pass) in options.passes.enumerated() {
@@ -222,7 +233,7 @@ package enum Builder {
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)
     placeInputs(graph, &builder)
-    let control = ControlLowering(target: target, fuses: options.fuses)
+    let control = ControlLowering(target: target, fuses: options.fuses, locked: locked)
     var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log, tactic: tactic)
     try fuser.run(into: &builder)
     log = fuser.log
@@ -263,7 +274,7 @@ package enum Builder {
   private static func lower(
     _ graph: Graph, _ parts: [GraphCut.Part], into plan: inout Plan, _ shared: inout SharedParts,
     _ log: inout FusionLog,
-    _ target: any Target, _ options: BuildOptions, progress: (Int) -> Void
+    _ target: any Target, _ options: BuildOptions, _ locked: LockedTactics?, progress: (Int) -> Void
   ) throws(BuildError) {
     let runSymbols = runSymbols(graph)
     plan.shapeSymbols = shapeSymbols(graph, except: runSymbols)
@@ -273,7 +284,7 @@ package enum Builder {
     for (index, part) in parts.enumerated() {
       var piece = Plan(name: "piece \(index)", fingerprint: target.fingerprint)
       piece.profile = plan.profile
-      try lower(part.graph, into: &piece, &shared, &log, target, options, progress: progress)
+      try lower(part.graph, into: &piece, &shared, &log, target, options, locked, progress: progress)
       // Sizes inside a piece may use symbols that none of its inputs shows.
       let bound = Set(piece.runSymbols.map(\.name))
       for input in piece.inputs.indices { piece.inputs[input].values = nil }

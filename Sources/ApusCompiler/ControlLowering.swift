@@ -6,6 +6,8 @@ import ApusPlan
 struct ControlLowering {
   let target: any Target
   let fuses: Bool
+  /// The tactics that a lock names.
+  let locked: LockedTactics?
 
   /// Emits the node's steps; false when the node is no control flow that has a compiled form.
   ///

@@ -51,6 +51,10 @@ extension Fuser {
     }
     waiting.launch(target, into: &builder, &log)
     let first = builder.steps.count
+    var region = region
+    if tactic == nil, let wanted = control.locked?.next(for: region.names), tactics.dropFirst().contains(wanted) {
+      region.tactic = wanted
+    }
     try template.emit(region, into: &builder)
     if tactic == nil, let alternatives = RegionGraph.alternatives(to: region, tactics) {
       builder.offer(alternatives, from: first)
@@ -162,5 +166,13 @@ extension Fuser {
       Step(
         .host(call), name: node.op.name, sources: [node.name], tactic: "host",
         work: node.op.work(node.inputs.map(graph.type), node.outputs.map(graph.type))))
+  }
+}
+
+extension AnchorRegion {
+  /// Names of the model's nodes, as steps have them.
+  fileprivate var names: [String] {
+    var seen: Set<String> = []
+    return nodes.map { graph[$0].name }.filter { !$0.isEmpty && seen.insert($0).inserted }
   }
 }

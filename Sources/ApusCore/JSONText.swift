@@ -18,4 +18,33 @@ package enum JSONText {
     }
     return quoted + "\""
   }
+
+  /// Takes a string that ``quoted(_:)`` wrote from the front of some text; nil when there is none.
+  package static func takeQuoted(from rest: inout Substring.UnicodeScalarView) -> String? {
+    guard rest.popFirst() == "\"" else { return nil }
+    var text = String.UnicodeScalarView()
+    while let scalar = rest.popFirst() {
+      if scalar == "\"" { return String(text) }
+      guard scalar == "\\" else {
+        text.append(scalar)
+        continue
+      }
+      switch rest.popFirst() {
+      case "\"": text.append("\"")
+      case "\\": text.append("\\")
+      case "n": text.append("\n")
+      case "r": text.append("\r")
+      case "t": text.append("\t")
+      case "u":
+        let digits = String(String.UnicodeScalarView(rest.prefix(4)))
+        guard digits.count == 4, let value = UInt32(digits, radix: 16), let escaped = Unicode.Scalar(value) else {
+          return nil
+        }
+        text.append(escaped)
+        rest = rest.dropFirst(4)
+      default: return nil
+      }
+    }
+    return nil
+  }
 }

@@ -5,6 +5,21 @@ extension Plan {
     return all(steps)
   }
 
+  /// Calls `visit` with each step, in order of listing, and the plan whose slots it names.
+  package func eachStep(_ visit: (Step, Plan) -> Void) {
+    func walk(_ steps: [Step]) {
+      for step in steps {
+        visit(step, self)
+        if case .piece(let piece) = step.action {
+          piece.plan.eachStep(visit)
+        } else {
+          step.action.nested.forEach(walk)
+        }
+      }
+    }
+    walk(steps)
+  }
+
   /// Calls `change` with every launch, those of bodies and pieces included.
   package mutating func updateLaunches(_ change: (inout Launch) -> Void) { Self.update(&steps, change) }
 

@@ -93,4 +93,40 @@ import Testing
     try first.add([])
     #expect(try TimingCacheFile(path: path).cache.sorted.map(\.key) == ["a", "b", "c"])
   }
+
+  /// Writers that begin a file together, add to it together, and join others into it meanwhile lose nothing.
+  @Test func writersAtOnceLoseNothing() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("apus-timings-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let (path, other) = (folder.appendingPathComponent("a").path, folder.appendingPathComponent("b").path)
+    var extra = try TimingCacheFile(path: other)
+    try extra.add([Self.entry("extra", 1e-6)])
+    let (writers, count) = (4, 60)
+    DispatchQueue.concurrentPerform(iterations: writers + 1) { writer in
+      if writer == writers {
+        for _ in 0..<20 { _ = try? TimingCacheFile.merge([path, other], into: path) }
+        return
+      }
+      guard var file = try? TimingCacheFile(path: path) else { return }
+      for index in 0..<count {
+        let entries = (0..<3).map { Self.entry("\(writer).\(index).\($0)", 1e-6 * Double(index + 1)) }
+        try? file.add(entries)
+      }
+    }
+    let found = try TimingCacheFile(path: path).cache
+    #expect(found.damagedLines.isEmpty)
+    #expect(found.sorted.count == 3 * writers * count + 1)
+  }
+
+  /// A writer that was killed leaves half a line, which costs no other.
+  @Test func halfALineCostsNoOther() throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-timings-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try (Self.cache([Self.entry("a", 1e-6)]).text + "half a li").write(toFile: path, atomically: true, encoding: .utf8)
+    var file = try TimingCacheFile(path: path)
+    try file.add([Self.entry("b", 2e-6)])
+    let found = try TimingCacheFile(path: path).cache
+    #expect(found.sorted.map(\.key) == ["a", "b"] && found.damagedLines == [3])
+  }
 }

@@ -12,20 +12,22 @@ struct CandidateSet {
   let sizes: [String: Int]
   /// Sources of the functions by symbol.
   let sources: [String: String]
+  /// The region, whose references give what the plans must.
+  let region: RegionGraph
 
   /// Lowers a region by some of its tactics. Those that cannot compute it any more are left out, and those that launch the same
   /// as one before them.
   ///
   /// - Throws: ``BuildError`` `APUS-B-0055` for a region that cannot be read.
   init(_ alternatives: Alternatives, tactics: [String], _ target: any Target) throws(BuildError) {
-    let region = try RegionGraph(alternatives)
+    region = try RegionGraph(alternatives)
     var shared = SharedParts(continuing: [])
     var plans: [Plan] = []
     var keys: [String] = []
     for tactic in tactics {
       guard var plan = try? Builder.sketch(region.graph, tactic: tactic, &shared, target) else { continue }
       plan.functions = shared.functions
-      let key = Self.key(plan, region.sizes)
+      let key = TimingCache.key(of: plan, region.sizes)
       if keys.contains(key) { continue }
       keys.append(key)
       plans.append(plan)
@@ -42,35 +44,30 @@ struct CandidateSet {
 
   func plan(_ tactic: String) -> Plan? { plans.first { $0.profile.name == tactic } }
 
-  /// The hash of all that decides how long a plan takes on a device: the kernels, whose names are hashes of their sources, and
-  /// their sizes.
-  private static func key(_ plan: Plan, _ sizes: [String: Int]) -> String {
-    var hash = ContentHash()
-    hash.add(plan.fingerprint.target)
-    func add(_ dim: Dim) { hash.add(UInt64(bitPattern: Int64(dim.evaluate { sizes[$0] } ?? -1))) }
-    for step in plan.steps {
-      if case .library(let call) = step.action {
-        hash.add(call.library.name)
-        hash.add(String(describing: call.operation))
-        hash.add(UInt64(call.rank))
-        call.sizes.forEach(add)
-        add(plan.slots[call.buffers[call.buffers.count - 1]].type.tensor?.byteCount ?? 0)
-      }
-      guard case .launch(let launch) = step.action else { continue }
-      let function = plan.functions[launch.function]
-      hash.add(function.symbol)
-      hash.add(UInt64(function.threads))
-      hash.add(UInt64(function.sharedByteCount))
-      launch.parameters.forEach(add)
-      add(launch.blocks)
-      add(launch.scratchBytes)
-      for map in launch.maps {
-        map.dims.forEach(add)
-        for size in map.box { hash.add(UInt64(size)) }
+  /// How many functions plans of some tactics launch.
+  func functionCount(_ tactics: Set<String>) -> Int {
+    var symbols: Set<String> = []
+    for plan in plans where tactics.contains(plan.profile.name) {
+      for case .launch(let launch) in plan.steps.map(\.action) {
+        symbols.insert(plan.functions[launch.function].symbol)
       }
     }
-    return hash.hex
+    return symbols.count
   }
+
+  /// What the region is by the operations' own references; nil where that would take long.
+  var reference: (([HostTensor]) -> HostTensor?)? {
+    let work = plans.first.map { plan in
+      plan.steps.reduce(0) { saturatingAdd($0, $1.work.evaluate { sizes[$0] } ?? .max) }
+    }
+    guard let work, work <= Self.largestReference else { return nil }
+    return { [graph = region.graph] inputs in
+      (try? Interpreter.run(graph, inputs: inputs.map { .tensor($0) }))?.first?.tensor
+    }
+  }
+
+  /// Arithmetic operations that references do in some ten milliseconds.
+  private static let largestReference = 1_000_000
 
   /// Plans of some tactics with their code.
   ///

@@ -5,29 +5,45 @@ import ApusRuntime
 
 /// Times plans that compute the same on a device, in turns.
 ///
-/// Before each run the caches are filled with other bytes, so that weights come from memory as in a model that does not fit
-/// them; then the inputs are read once, as what the steps in front have just written.
+/// Each is run once first, with its result between guard bytes, and its result is compared. Before each timed run the caches are
+/// filled with other bytes, so that weights come from memory as in a model that does not fit them; then the inputs are read once, as
+/// what the steps in front have just written. Runs go on until ``Settling`` says that it is known which is the fastest.
 struct CandidateTimer {
   /// What came of a plan.
   struct Result {
-    /// Median of the runs.
+    /// Median of the runs; infinite when there were too few.
     var seconds: Double
     var runs: Int
-    /// Largest difference from the first plan's result, relative to its largest element.
+    /// Largest difference from what is expected, relative to the largest element.
     var difference: Double
+    /// Whether bytes around the result were written to.
+    var writesBeyond = false
     /// Why a library does not compute the plan here; its other figures are none then.
     var refusal: RunError?
+  }
+
+  /// What plans are timed with, and until when.
+  struct Task {
+    /// What the symbols are.
+    var sizes: [String: Int]
+    /// How long to time, unless it is settled earlier.
+    var duration: Duration
+    /// When to stop whatever is known; nil for never.
+    var deadline: ContinuousClock.Instant?
+    /// What the result must be, from the inputs; nil for what the first plan gives.
+    var reference: (([HostTensor]) -> HostTensor?)?
   }
 
   private let device: any Device
   /// What fills the caches.
   private let filler: DeviceBuffer?
 
-  private static let leastRuns = 3
-  private static let mostRuns = 25
   /// Elements of a result that are compared.
   private static let compared = 1 << 20
   private static let largestFiller = 128 << 20
+  /// Bytes before and behind the result that nothing may write, and what they are.
+  private static let guardByteCount = 4096
+  private static let guardByte: UInt8 = 0xA5
 
   init(_ device: any Device) throws(RunError) {
     self.device = device
@@ -37,15 +53,17 @@ struct CandidateTimer {
     }
   }
 
-  /// Times each plan on the sizes given, the first of them as what the others must agree with.
+  /// Times plans, the first of which is the one that others must agree with where there is no reference.
   ///
-  /// - Parameter duration: how long to go on, unless a few runs take longer.
-  func results(of plans: [Plan], _ sizes: [String: Int], during duration: Duration) throws -> [Result] {
+  /// - Returns: a result for each plan that there was time for, the first ones.
+  func results(of plans: [Plan], _ task: Task) throws -> [Result] {
     let engine = try Engine(plans: plans, device: device)
     let context = try engine.makeContext(captures: false)
     var inputs: [(buffer: DeviceBuffer, byteCount: Int)] = []
+    var tensors: [HostTensor] = []
     for (index, input) in plans[0].inputs.enumerated() {
-      let tensor = try Self.tensor(input, sizes, seed: UInt64(100 + index))
+      let tensor = try Self.tensor(input, task.sizes, seed: UInt64(100 + index))
+      tensors.append(tensor)
       if input.values != nil {
         try context.bind(input: input.name, to: tensor)
         continue
@@ -56,49 +74,51 @@ struct CandidateTimer {
     }
     let output = plans[0].outputs[0]
     guard let type = output.type.tensor else { return [] }
-    let shape = type.shape.map { $0.evaluate { sizes[$0] } ?? 0 }
-    let result = try engine.makeBuffer(byteCount: shape.reduce(type.dtype.byteCount, saturatingMultiply))
-    try context.bind(output: output.name, to: result)
-    let count = min(shape.reduce(1, saturatingMultiply), Self.compared)
+    let result = try GuardedResult(engine, type, task.sizes)
+    try context.bind(output: output.name, to: result.buffer)
     var results: [Result] = []
-    var expected: [Double] = []
+    var expected = task.reference?(tensors)?.doubles
     for index in plans.indices {
+      if index > 0, task.isOver { break }
+      try result.reset()
       if let refusal = try refusal(context, index, plans[index]) {
         results.append(Result(seconds: .infinity, runs: 0, difference: .infinity, refusal: refusal))
         continue
       }
-      let found = try engine.read(result, as: type.dtype, [count]).doubles
-      if index == 0 { expected = found }
-      results.append(Result(seconds: .infinity, runs: 0, difference: Self.difference(found, expected)))
+      let found = try result.values()
+      if expected == nil { expected = found }
+      results.append(
+        Result(
+          seconds: .infinity, runs: 0, difference: Self.difference(found, expected ?? []),
+          writesBeyond: try !result.isIntact()))
     }
     let side = try engine.makeBuffer(byteCount: inputs.map(\.byteCount).max() ?? 0)
     let running = results.indices.filter { results[$0].refusal == nil }
-    var times = try rounds(context, plans.count, running, during: duration) { stream in
+    let times = try rounds(context, plans.count, running, task) { stream in
       if let filler { stream.fill(filler.base, with: 0, byteCount: filler.byteCount) }
       for input in inputs where input.byteCount <= device.identity.cacheByteCount / 4 {
         stream.copy(from: input.buffer.base, to: side.base, byteCount: input.byteCount)
       }
     }
-    for index in running {
-      times[index].sort()
-      results[index].seconds = times[index][times[index].count / 2]
+    for index in running where times[index].count >= Settling.leastRuns {
+      results[index].seconds = Settling.Estimate(times[index]).median
       results[index].runs = times[index].count
     }
     return results
   }
 
-  /// Seconds of the runs of each plan. Plans that are far behind after a few rounds are left alone.
+  /// Seconds of the runs of each plan.
   private func rounds(
-    _ context: borrowing ExecutionContext, _ count: Int, _ plans: [Int], during duration: Duration,
+    _ context: borrowing ExecutionContext, _ count: Int, _ plans: [Int], _ task: Task,
     prepare: (any DeviceStream) -> Void
   ) throws(RunError) -> [[Double]] {
     var times = [[Double]](repeating: [], count: count)
     var running = plans
-    let end = ContinuousClock.now + duration
-    for round in 0..<Self.mostRuns {
-      if round >= Self.leastRuns, ContinuousClock.now > end { break }
+    let end = ContinuousClock.now + task.duration
+    while !running.isEmpty, !task.isOver {
+      if times[running[0]].count >= Settling.leastRuns, ContinuousClock.now > end { break }
       var marks: [(start: any DeviceMark, end: any DeviceMark)] = []
-      for index in running {
+      for index in running where !task.isOver {
         context.queue(prepare)
         let start = try context.mark()
         try context.enqueue(profile: .index(index))
@@ -110,12 +130,49 @@ struct CandidateTimer {
           throw RunError(problems: error.problems)
         }
       }
-      if round == Self.leastRuns - 1 {
-        let least = times.compactMap { $0.min() }.min() ?? 0
-        running = running.filter { $0 == 0 || (times[$0].min() ?? 0) <= 1.5 * least }
-      }
+      running = Settling.remaining(running, times)
     }
     return times
+  }
+
+  /// The memory of a result, between bytes that nothing may write.
+  private struct GuardedResult {
+    let buffer: DeviceBuffer
+    private let whole: DeviceBuffer
+    private let engine: Engine
+    private let dtype: DType
+    private let count: Int
+
+    init(_ engine: Engine, _ type: TensorType, _ sizes: [String: Int]) throws(RunError) {
+      self.engine = engine
+      dtype = type.dtype
+      let shape = type.shape.map { $0.evaluate { sizes[$0] } ?? 0 }
+      let byteCount = shape.reduce(type.dtype.byteCount, saturatingMultiply)
+      count = min(shape.reduce(1, saturatingMultiply), compared)
+      let whole = try engine.makeBuffer(byteCount: saturatingAdd(byteCount, 2 * guardByteCount))
+      self.whole = whole
+      buffer = DeviceBuffer(base: whole.base + guardByteCount, byteCount: byteCount) { _ in
+        withExtendedLifetime(whole) {}
+      }
+    }
+
+    /// Makes every byte one that no run has written.
+    func reset() throws {
+      let stream = try engine.device.makeStream()
+      stream.fill(whole.base, with: guardByte, byteCount: whole.byteCount)
+      try stream.synchronize()
+    }
+
+    func values() throws(RunError) -> [Double] { try engine.read(buffer, as: dtype, [count]).doubles }
+
+    func isIntact() throws(RunError) -> Bool {
+      for offset in [0, guardByteCount + buffer.byteCount] {
+        let part = DeviceBuffer(base: whole.base + offset, byteCount: guardByteCount) { _ in }
+        let bytes = try engine.read(part, as: .u8, [guardByteCount])
+        if bytes.withUnsafeBytes({ $0.contains { $0 != guardByte } }) { return false }
+      }
+      return true
+    }
   }
 
   /// Runs a plan once; gives back why a library that it calls does not compute it.
@@ -150,4 +207,9 @@ struct CandidateTimer {
     for value in expected where value.isFinite { largest = max(largest, value.magnitude) }
     return difference / largest
   }
+}
+
+extension CandidateTimer.Task {
+  /// Whether there is no more time.
+  fileprivate var isOver: Bool { deadline.map { ContinuousClock.now >= $0 } ?? false }
 }

@@ -129,6 +129,7 @@ struct PlanSplice {
     }
     slots = placed
     var result = new.steps.map { step in moved(step, new, slots, replacement.sources) }
+    for index in result.indices { result[index].sources = Array(names.prefix(1)) }
     result[result.count - 1].sources = names
     result[0].alternatives = Alternatives(
       region: alternatives.region, constants: alternatives.constants, tactics: alternatives.tactics,

@@ -34,9 +34,21 @@ package struct TimingCacheFile {
   package mutating func add(_ entries: [TimingCache.Entry]) throws(BuildError) {
     if entries.isEmpty { return }
     for entry in entries { cache.add(entry) }
-    let start = AtomicFile.exists(path) ? "" : TimingCache.header + "\n"
-    do { try AppendFile(path: path).append(start + entries.map(\.line).joined()) } catch {
+    do { try AppendFile(path: path).append(entries.map(\.line).joined(), header: TimingCache.header + "\n") } catch {
       throw BuildError("APUS-B-0013", "\(error)", hint: "Name another file with --timing-cache.")
     }
+  }
+
+  /// Joins files into one, which may be among them: what others add to that meanwhile is kept.
+  ///
+  /// - Returns: what the file holds.
+  package static func merge(_ paths: [String], into output: String) throws -> TimingCache {
+    var merged = TimingCache()
+    for path in paths where path != output { merged.merge(try TimingCacheFile(path: path).cache) }
+    try AppendFile.exclusively(output) {
+      if paths.contains(output) { merged.merge(try TimingCacheFile(path: output).cache) }
+      try AtomicFile.write(Array(merged.text.utf8), to: output)
+    }
+    return merged
   }
 }

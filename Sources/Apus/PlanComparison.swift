@@ -1,0 +1,95 @@
+import ApusCompiler
+import ApusCore
+import ApusPlan
+import ApusRuntime
+
+/// Times the runs of two sets of plans for the same profiles in turns, with inputs and outputs in the device's memory.
+struct PlanComparison {
+  private let engines: [Engine]
+  private static let rounds = 15
+  private static let burst = 8
+  /// Runs of each that are the least to compare by, and those that binding takes.
+  private static let leastRounds = 3
+  private static let warmingRuns = 4
+  /// Runs are slower when they take longer by more than this share.
+  private static let margin = 0.005
+
+  init(_ before: [Plan], _ after: [Plan], _ device: any Device) throws(EngineFileError) {
+    engines = [
+      try Engine(plans: before, device: device, hostOperations: CatalogueHostOperations()),
+      try Engine(plans: after, device: device, hostOperations: CatalogueHostOperations()),
+    ]
+  }
+
+  /// Compares profiles for as long as there is time; of those that there is none for nothing is said.
+  func runs(of profiles: Set<String>, until end: ContinuousClock.Instant) throws -> [TuningReport.Run] {
+    var runs: [TuningReport.Run] = []
+    for (index, profile) in engines[0].profiles.enumerated() where profiles.contains(profile.name) {
+      let plan = engines[0].plans[index]
+      let sizes = Dictionary(uniqueKeysWithValues: plan.shapeSymbols.map { ($0.name, Dim($0).estimate) })
+      guard ContinuousClock.now < end, let inputs = plan.randomInputs(sizes) else { continue }
+      let first = try engines[0].makeContext()
+      let second = try engines[1].makeContext()
+      let start = ContinuousClock.now
+      try Self.bind(inputs, first, index)
+      let run = (ContinuousClock.now - start) / Self.warmingRuns
+      if ContinuousClock.now + run * (Self.warmingRuns + 2 * Self.leastRounds) > end { continue }
+      try Self.bind(inputs, second, index)
+      var times: [[Double]] = [[], []]
+      let left = (end - ContinuousClock.now) / max(run, .nanoseconds(1))
+      let burst = min(Self.burst, max(1, Int(left) / (2 * Self.leastRounds)))
+      for _ in 0..<Self.rounds {
+        if times[0].count >= Self.leastRounds, ContinuousClock.now + run * (2 * burst) > end { break }
+        if Settling.remaining([0, 1], times).isEmpty { break }
+        times[0] += try Self.times(first, index, burst)
+        times[1] += try Self.times(second, index, burst)
+      }
+      let medians = times.map { $0.sorted()[$0.count / 2] }
+      runs.append(Self.run(profile.name, medians[0], medians[1], count: times[0].count))
+    }
+    return runs
+  }
+
+  static func run(_ profile: String, _ before: Double, _ after: Double, count: Int) -> TuningReport.Run {
+    TuningReport.Run(
+      profile: profile, secondsBefore: before, secondsAfter: after, count: count,
+      isKept: after > before * (1 + margin))
+  }
+
+  /// Binds everything that can be to memory of the device, and runs until launches are recorded.
+  private static func bind(
+    _ inputs: [String: HostValue], _ context: borrowing ExecutionContext, _ profile: Int
+  ) throws {
+    let engine = context.engine
+    let plan = engine.plans[profile]
+    for input in plan.inputs {
+      guard let value = inputs[input.name] else { continue }
+      if let tensor = value.tensor, tensor.dtype != .string, input.values == nil {
+        try context.bind(input: input.name, to: try engine.makeBuffer(tensor), shape: tensor.shape)
+      } else {
+        try context.bind(input: input.name, to: value)
+      }
+    }
+    try context.run(profile: .index(profile))
+    for output in plan.outputs {
+      guard let dtype = output.type.tensor?.dtype, dtype != .string,
+        output.type.tensor?.shape.allSatisfy({ $0.symbols.allSatisfy { plan.shapeSymbols.contains($0) } }) == true
+      else { continue }
+      let byteCount = try context.outputShape(output.name).reduce(dtype.byteCount, *)
+      try context.bind(output: output.name, to: try engine.makeBuffer(byteCount: byteCount))
+    }
+    for _ in 1..<warmingRuns { try context.run(profile: .index(profile)) }
+  }
+
+  private static func times(_ context: borrowing ExecutionContext, _ profile: Int, _ burst: Int) throws -> [Double] {
+    var marks = [try context.mark()]
+    for _ in 0..<burst {
+      try context.enqueue(profile: .index(profile))
+      marks.append(try context.mark())
+    }
+    try context.wait()
+    var times: [Double] = []
+    for (earlier, later) in zip(marks, marks.dropFirst()) { times.append(try later.seconds(since: earlier)) }
+    return times
+  }
+}

@@ -1,0 +1,107 @@
+package import ApusCompiler
+import ApusCore
+package import ApusImport
+package import ApusPlan
+public import Foundation
+
+/// How much is measured to choose how steps are computed.
+public enum Tuning: Sendable, Hashable {
+  /// The compiler's cost model decides.
+  case off
+  /// The few ways of each step that the cost model prefers, in 10 seconds at most.
+  case quick
+  /// All ways, in 5 minutes at most.
+  case full
+  /// What there is time for.
+  case lasting(Duration)
+
+  package var effort: TuningEffort? {
+    switch self {
+    case .off: nil
+    case .quick: .quick
+    case .full: .full
+    case .lasting(let duration): .lasting(duration)
+    }
+  }
+}
+
+/// Who decides how the steps of an engine are computed.
+public struct TacticChoice: Sendable {
+  /// What is measured on this machine's device.
+  public var tuning: Tuning
+  /// Where measured times come from and go to; nil for a file in the user's cache folder, which is used when measuring.
+  public var timingCache: URL?
+  /// A text that says how each step is computed, as ``lockOutput`` writes it: nothing is measured then, and builds give equal bytes.
+  public var lock: URL?
+  /// Where to write how each step is computed; nil for nowhere.
+  public var lockOutput: URL?
+
+  public init(tuning: Tuning = .off, timingCache: URL? = nil, lock: URL? = nil, lockOutput: URL? = nil) {
+    self.tuning = tuning
+    self.timingCache = timingCache
+    self.lock = lock
+    self.lockOutput = lockOutput
+  }
+
+  /// The timing cache; nil where no figures are wanted.
+  package func timings() throws(BuildError) -> TimingCacheFile? {
+    if let timingCache { return try TimingCacheFile(path: timingCache.path) }
+    return tuning == .off ? nil : try .standard()
+  }
+}
+
+extension TimingCacheFile {
+  /// The one in the user's cache folder.
+  package static func standard() throws(BuildError) -> TimingCacheFile {
+    try TimingCacheFile(path: try BuildCache.folder("timings") + "/timings.txt")
+  }
+}
+
+/// Compiles a model, and has tactics chosen by a lock, by measuring, or by what was measured earlier.
+///
+/// What measuring chooses is locked and built again, so that the engine is the one that its lock gives.
+///
+/// - Throws: ``BuildError`` with every problem of the phase that failed; `APUS-B-0063` where a lock does not fit.
+/// - Returns: also what measuring came to, where there was any.
+package func build(
+  _ model: Model, for backend: Backend, targets names: [String], jobs: Int? = nil, options: BuildOptions,
+  choosing choice: TacticChoice
+) throws -> (result: BuildResult, tuning: TuningReport?) {
+  var options = options
+  options.lock = try choice.lock.map { url throws(BuildError) in try TacticLock(path: url.path) }
+  var result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
+  var report: TuningReport?
+  if options.lock == nil, var cache = try choice.timings() {
+    let (tuned, found) = try tune(
+      result.plans, for: choice.tuning.effort, cache: &cache, jobs: jobs, progress: options.progress)
+    report = found
+    if let warning = cache.cache.warning(cache.path) { report?.warnings.append(warning) }
+    if !found.changes.isEmpty {
+      result.plans = tuned
+      if options.earlier.isEmpty {
+        let warnings = result.warnings
+        options.lock = try lock(tuned, backend, jobs, found)
+        result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
+        result.warnings = warnings
+      }
+    }
+  }
+  if let path = choice.lockOutput?.path {
+    let lock = try lock(result.plans, backend, jobs, report)
+    do { try AtomicFile.write(Array(lock.text.utf8), to: path) } catch {
+      throw BuildError("APUS-B-0013", "\(error)", hint: "Name another file for the lock.")
+    }
+  }
+  return (result, report)
+}
+
+/// A lock of plans, with what was measured.
+package func lock(
+  _ plans: [Plan], _ backend: Backend, _ jobs: Int?, _ report: TuningReport?
+) throws(BuildError) -> TacticLock {
+  var compilers: [Fingerprint: String] = [:]
+  for fingerprint in plans.targets {
+    compilers[fingerprint] = try backend.makeTarget(fingerprint.target, jobs).compilerVersion()
+  }
+  return TacticLock(plans, compiler: { compilers[$0] ?? "" }) { report?.seconds[$0]?[$1]?[$2] }
+}

@@ -1,0 +1,74 @@
+import Apus
+import ApusCompiler
+import ApusCore
+import ApusRuntime
+
+/// What tuning came to, in words.
+struct TuningText {
+  let report: TuningReport
+
+  var text: String {
+    var text = ""
+    if let target = report.target, let device = report.device {
+      text += "tuned \(target) on \(device.model) in \(Units.fixed(report.duration / .seconds(1), 1)) s; "
+    }
+    text +=
+      "\(report.judgedCount) of \(report.regionCount) regions judged, \(report.measuredCount) tactics measured, "
+      + "\(report.knownCount) known; \(report.changes.isEmpty ? "nothing is faster otherwise" : "\(report.changes.count) changed")\n"
+    if !report.changes.isEmpty { text += table + "\n" }
+    for run in report.runs {
+      text +=
+        "profile '\(run.profile)': a run takes \(Units.fixed(1000 * run.secondsAfter, 4)) ms, before "
+        + "\(Units.fixed(1000 * run.secondsBefore, 4)) ms\(run.isKept ? "; it is left as it was" : "")\n"
+    }
+    return text
+  }
+
+  private var table: String {
+    var table = Table([
+      ("profile", .left), ("times", .right), ("before", .left), ("us", .right), ("after", .left), ("us", .right),
+      ("for instance", .left),
+    ])
+    for change in report.changes {
+      table.add([
+        change.profile, String(change.count), change.before, Units.fixed(1e6 * change.secondsBefore, 2), change.after,
+        Units.fixed(1e6 * change.secondsAfter, 2), change.sources.first ?? "",
+      ])
+    }
+    return table.text
+  }
+
+  var json: JSON { .object(members) }
+
+  var members: [(String, JSON)] {
+    [
+      ("seconds", .number(report.duration / .seconds(1))), ("target", report.target.map { .string($0) } ?? .null),
+      ("device", report.device.map { .string($0.model) } ?? .null),
+      ("regions", .int(report.regionCount)), ("judged", .int(report.judgedCount)),
+      ("tactics_measured", .int(report.measuredCount)), ("tactics_known", .int(report.knownCount)),
+      (
+        "changes",
+        .array(
+          report.changes.map { change in
+            .object([
+              ("profile", .string(change.profile)), ("count", .int(change.count)),
+              ("sources", .strings(change.sources)),
+              ("before", .string(change.before)), ("before_us", .number(1e6 * change.secondsBefore)),
+              ("after", .string(change.after)), ("after_us", .number(1e6 * change.secondsAfter)),
+            ])
+          })
+      ),
+      (
+        "runs",
+        .array(
+          report.runs.map { run in
+            .object([
+              ("profile", .string(run.profile)), ("before_ms", .number(1000 * run.secondsBefore)),
+              ("after_ms", .number(1000 * run.secondsAfter)), ("kept", .bool(run.isKept)),
+            ])
+          })
+      ),
+      ("warnings", .array(report.warnings.map(JSON.diagnostic))),
+    ]
+  }
+}
