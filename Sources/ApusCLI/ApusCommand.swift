@@ -21,12 +21,12 @@ struct ApusCommand: ParsableCommand {
         apus build model.onnx -o model.apus
         apus run model.apus --input images=photo.npy --output-dir out
 
-      Exit codes: 0 all went well, 2 the request or a file is at fault, 70 Apus is.
+      Exit codes: 0 all went well, 1 `apus diff` found a difference, 2 the request or a file is at fault, 70 Apus is.
       """,
     version: "apus \(Fingerprint.compilerVersion)",
     subcommands: [
       BuildCommand.self, RunCommand.self, BenchCommand.self, AdviseCommand.self, InspectCommand.self, OptCommand.self,
-      TuneCommand.self, TimingCacheCommand.self, OpsCommand.self,
+      TuneCommand.self, TimingCacheCommand.self, DiffCommand.self, OpsCommand.self,
       KnobsCommand.self,
       DoctorCommand.self, ConformanceCommand.self, ConformanceWorkerCommand.self,
     ])
@@ -66,6 +66,7 @@ struct ApusCommand: ParsableCommand {
 
 /// Ends the program with a code after everything has been said.
 struct ExitStatus: Error {
+  static let difference: Int32 = 1
   static let userError: Int32 = 2
   static let internalError: Int32 = 70
 
