@@ -58,16 +58,18 @@ package func build(
 ///   - targets: `native`, or the backend's names of machines such as `x86-64-v3` and `sm_90a`: the engine has plans for each of
 ///     them.
 ///   - choice: what is measured, or which lock decides, to choose how steps are computed.
+///   - auxiliaryStreams: how many streams beside the first branches may run on where they leave a GPU idle, 0 to 8; nil for the
+///     usual number.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each target and profile.
 public func buildPlans(
   contentsOf url: URL, shapes: [String: [Int]] = [:], profiles: [Profile] = [], breaks: [String] = [],
   backend: String = "cpu", targets: [String] = ["native"], choosing choice: TacticChoice = TacticChoice(),
-  warn: (Diagnostic) -> Void = { _ in }
+  auxiliaryStreams: Int? = nil, warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let model = try importModel(url.path, shapes: shapes)
-  let options = BuildOptions(profiles: profiles, breaks: breaks)
+  let options = try buildOptions(profiles, breaks: breaks, auxiliaryStreams)
   let (result, tuning) = try build(
     model, for: try .named(backend), targets: targets, options: options, choosing: choice)
   (result.warnings + (tuning?.warnings ?? [])).forEach(warn)
@@ -87,11 +89,11 @@ public func buildPlans(
 /// - Returns: the plans, those of each target with those for `profiles` behind them.
 public func buildPlans(
   contentsOf url: URL, adding profiles: [Profile], to plans: [Plan], shapes: [String: [Int]] = [:],
-  backend: String = "cpu", targets: [String] = ["native"]
+  backend: String = "cpu", targets: [String] = ["native"], auxiliaryStreams: Int? = nil
 ) throws -> [Plan] {
   if profiles.isEmpty { return plans }
   let model = try importModel(url.path, shapes: shapes)
-  let options = BuildOptions(profiles: profiles, earlier: plans)
+  let options = try buildOptions(profiles, earlier: plans, auxiliaryStreams)
   return try build(model, for: try .named(backend), targets: targets, options: options).plans
 }
 
@@ -110,17 +112,30 @@ public func buildPlans(
 public func buildPlans(
   contentsOf url: URL, inputs: [Input], profileNames: [String] = [], breaks: [String] = [],
   backend: String = "cpu", targets: [String] = ["native"], choosing choice: TacticChoice = TacticChoice(),
+  auxiliaryStreams: Int? = nil,
   warn: (Diagnostic) -> Void = { _ in }
 ) throws -> [Plan] {
   let set = try ProfileSet(inputs, names: profileNames)
   let model = try Importers.find(for: url.path).load(
     url.path, ImportOptions(shapes: set.shapes, values: set.values, catalogue: .standard))
   try checkTypes(inputs, of: model)
-  let options = BuildOptions(profiles: set.profiles, breaks: breaks)
+  let options = try buildOptions(set.profiles, breaks: breaks, auxiliaryStreams)
   let (result, tuning) = try build(
     model, for: try .named(backend), targets: targets, options: options, choosing: choice)
   (result.warnings + (tuning?.warnings ?? [])).forEach(warn)
   return result.plans
+}
+
+private func buildOptions(
+  _ profiles: [Profile], earlier: [Plan] = [], breaks: [String] = [], _ auxiliaryStreams: Int?
+) throws(BuildError) -> BuildOptions {
+  let count = auxiliaryStreams ?? BuildOptions.usualAuxiliaryStreams
+  if !(0...Plan.laneLimit).contains(count) {
+    throw BuildError(
+      "APUS-B-0060", "0 to \(Plan.laneLimit) streams beside the first are possible, \(count) are asked for",
+      place: "auxiliaryStreams")
+  }
+  return BuildOptions(profiles: profiles, earlier: earlier, breaks: breaks, auxiliaryStreams: count)
 }
 
 private func checkTypes(_ inputs: [Input], of model: Model) throws(BuildError) {

@@ -132,7 +132,7 @@ struct BenchCommand: ParsableCommand {
     let report = BenchReport(
       model: model, inputs: inputs.entries, session: session,
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
-      device: device, memory: memory, layers: profiler?.layers)
+      device: device, memory: memory, layers: profiler)
     print(json ? report.json.description : report.text)
   }
 

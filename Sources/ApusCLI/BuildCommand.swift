@@ -26,6 +26,7 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --tune quick
         apus build model.onnx --tune 60s --write-lock model.lock
         apus build model.onnx --lock model.lock
+        apus build model.onnx --backend cuda --aux-streams 0
         apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
@@ -88,6 +89,13 @@ struct BuildCommand: ParsableCommand {
   var allowHostOps = false
 
   @Option(
+    name: [.customLong("aux-streams"), .customLong("maxAuxStreams")],
+    help: ArgumentHelp(
+      "Streams beside the first that branches may run on where they leave a GPU idle, 0 to \(Plan.laneLimit).",
+      valueName: "N"))
+  var auxStreams = BuildOptions.usualAuxiliaryStreams
+
+  @Option(
     help: ArgumentHelp(
       "What to measure of the ways to compute each step (default: off).", valueName: "off|quick|full|TIME"))
   var tune: String?
@@ -133,7 +141,7 @@ struct BuildCommand: ParsableCommand {
       values: values)
     let options = BuildOptions(
       profiles: profiles, earlier: earlier, breaks: breakAt, breaksAtHost: breakAtHost,
-      allowsHostOperations: allowHostOps
+      allowsHostOperations: allowHostOps, auxiliaryStreams: auxStreams
     ) { progress.update($0.rawValue, $1, of: $2) }
     defer { progress.finish() }
     let targets =
@@ -185,6 +193,11 @@ struct BuildCommand: ParsableCommand {
     }
     if let jobs, !(1...1024).contains(jobs) {
       problems.add("APUS-C-0014", "1 to 1024 jobs are possible, \(jobs) are asked for", place: "--jobs")
+    }
+    if !(0...Plan.laneLimit).contains(auxStreams) {
+      problems.add(
+        "APUS-C-0014", "0 to \(Plan.laneLimit) streams are possible, \(auxStreams) are asked for",
+        place: "--aux-streams")
     }
     let folder = output.lastIndex(of: "/").map { $0 == output.startIndex ? "/" : String(output[..<$0]) } ?? "."
     if access(folder, W_OK) != 0 {

@@ -8,6 +8,12 @@ import CApusCUDA
 final class CUDAStream: DeviceStream {
   private let context: CUDAContext
   private let stream: apus_cuda_stream
+  /// The stream itself and those of its lanes, and the one that work goes to.
+  private var lanes: [apus_cuda_stream]
+  private var lane = 0
+  /// By lane, whether it has waited for others since its last launch: what comes next must not start early then.
+  private var hasWaited = [false]
+  private var points: [CUDAEvent] = []
   private var failure: DeviceError?
   var timeLimit: Duration?
   private(set) var isGivenUp = false
@@ -26,6 +32,7 @@ final class CUDAStream: DeviceStream {
       apus_cuda_stream_create(&stream, UInt32(APUS_CUDA_STREAM_NON_BLOCKING), Int32(priority)), "making a stream")
     guard let stream else { throw DeviceError("APUS-D-0012", "the driver gave no stream", place: "the CUDA driver") }
     self.stream = stream
+    lanes = [stream]
     isOwned = true
   }
 
@@ -34,13 +41,15 @@ final class CUDAStream: DeviceStream {
     self.context = context
     self.overlaps = overlaps
     self.stream = stream
+    lanes = [stream]
     isOwned = false
   }
 
   deinit {
     if isGivenUp { return }
     context.enter()
-    _ = apus_cuda_stream_synchronize(stream)
+    for lane in lanes { _ = apus_cuda_stream_synchronize(lane) }
+    for lane in lanes.dropFirst() { _ = apus_cuda_stream_destroy(lane) }
     if isOwned { _ = apus_cuda_stream_destroy(stream) }
   }
 
@@ -53,23 +62,24 @@ final class CUDAStream: DeviceStream {
     context.enter()
     let result = apus_cuda_launch(
       apus_cuda_function(launch.function.handle), UInt32(clamping: launch.blocks), UInt32(launch.function.threads),
-      UInt32(launch.function.sharedByteCount), stream, launch.buffers,
+      UInt32(launch.function.sharedByteCount), lanes[lane], launch.buffers,
       launch.parameterCount == 0 ? nil : UnsafeRawPointer(launch.parameters), launch.maps,
-      overlaps && launch.function.waits ? 1 : 0)
+      overlaps && launch.function.waits && !hasWaited[lane] ? 1 : 0)
+    hasWaited[lane] = false
     note(result, "launching \(launch.blocks) blocks of \(launch.function.threads) threads")
   }
 
   func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
     guard failure == nil, let call = call as? any CUDACall else { return }
     context.enter()
-    do { try call.queue(on: stream, buffers) } catch { failure = error }
+    do { try call.queue(on: lanes[lane], buffers) } catch { failure = error }
   }
 
   func copy(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
     context.enter()
     note(
-      apus_cuda_copy(target, UnsafeMutableRawPointer(mutating: source), byteCount, stream), "copying \(byteCount) bytes"
-    )
+      apus_cuda_copy(target, UnsafeMutableRawPointer(mutating: source), byteCount, lanes[lane]),
+      "copying \(byteCount) bytes")
   }
 
   func upload(from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int) {
@@ -136,6 +146,37 @@ final class CUDAStream: DeviceStream {
     guard let event = event as? CUDAEvent else { return }
     context.enter()
     note(event.hold(stream), "waiting for another stream")
+  }
+
+  /// Lanes are streams of the same priority.
+  func makeLanes(_ count: Int, points pointCount: Int) throws(DeviceError) -> Bool {
+    context.enter()
+    var priority: Int32 = 0
+    try CUDADriver.check(apus_cuda_stream_priority(stream, &priority), "reading the priority of a stream")
+    while lanes.count <= count {
+      var lane: apus_cuda_stream?
+      try CUDADriver.check(
+        apus_cuda_stream_create(&lane, UInt32(APUS_CUDA_STREAM_NON_BLOCKING), priority), "making a stream")
+      guard let lane else { throw DeviceError("APUS-D-0012", "the driver gave no stream", place: "the CUDA driver") }
+      lanes.append(lane)
+      hasWaited.append(false)
+    }
+    while points.count < pointCount { points.append(try CUDAEvent(context, isTimed: false)) }
+    return true
+  }
+
+  func enter(lane: Int) { self.lane = lane }
+
+  func reach(point: Int) {
+    context.enter()
+    // Also after a failure: lanes are joined by points.
+    do { try points[point].record(on: lanes[lane]) } catch { failure = failure ?? error }
+  }
+
+  func wait(point: Int) {
+    context.enter()
+    note(points[point].hold(lanes[lane]), "waiting for another lane")
+    hasWaited[lane] = true
   }
 
   func mark() throws(DeviceError) -> any DeviceMark {

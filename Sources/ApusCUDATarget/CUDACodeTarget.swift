@@ -36,6 +36,7 @@ package struct CUDACodeTarget: Target {
 
   package let hostIsElsewhere = true
   package let launchElements = 1 << 20
+  package let laneModel: (any LaneModel)? = CUDALaneModel()
 
   package func compilerVersion() throws(BuildError) -> String { "NVRTC \(try NVRTC.find().version)" }
 

@@ -20,12 +20,15 @@ package struct BuildOptions: Sendable {
   package var allowsHostOperations: Bool
   /// What pins how each step is computed.
   package var lock: TacticLock?
+  /// Most lanes beside the first that branches may be spread over, where the target's devices can run them side by side.
+  package var auxiliaryStreams: Int
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
     breaks: [String] = [], breaksAtHost: Bool = false, allowsHostOperations: Bool = true,
-    lock: TacticLock? = nil, progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
+    auxiliaryStreams: Int = Self.usualAuxiliaryStreams, lock: TacticLock? = nil,
+    progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
     self.fuses = fuses
@@ -35,8 +38,12 @@ package struct BuildOptions: Sendable {
     self.breaksAtHost = breaksAtHost
     self.allowsHostOperations = allowsHostOperations
     self.lock = lock
+    self.auxiliaryStreams = auxiliaryStreams
     self.progress = progress
   }
+
+  /// Convolutional networks rarely have more branches that take long.
+  package static let usualAuxiliaryStreams = 2
 }
 
 /// The parts of a build, as shown while it runs.
@@ -91,6 +98,8 @@ package enum Builder {
         } else {
           try lower(graph, into: &plan, &shared, &result.log, target, options, locked, progress: progress)
         }
+        LaneScheduler.assign(
+          &plan, for: target, limit: options.auxiliaryStreams, functions: shared.functions, &result.log)
         plans.append(plan)
       }
       if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }

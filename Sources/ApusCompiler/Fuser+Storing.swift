@@ -23,6 +23,7 @@ extension Fuser {
         }, views: anchor.views, layouts: layouts, placement: region.placement)
       anchorRegion.tactic = tactic
       anchorRegion.group = group(of: region, type) ?? 1
+      builder.beginRegion()
       _ = builder.allocate(value)
       try emit(anchorRegion, by: anchor.template, &builder)
       return

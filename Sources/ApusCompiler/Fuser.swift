@@ -116,6 +116,7 @@ struct Fuser {
     for input in node.inputs { try store(input, &builder) }
     waiting.launch(target, into: &builder, &log)
     if let template, let result = node.outputs.first {
+      builder.beginRegion()
       try template.emit(AnchorRegion(id, of: graph, result: result), into: &builder)
       return
     }

@@ -28,14 +28,14 @@ struct LoopGroup {
     return max(loops.elements, last.elements) <= target.launchElements && members.count < Self.mostLoops
       && members.reduce(loops.buffers.count) { $0 + $1.buffers.count } <= Self.mostBuffers
       && !loops.buffers.indices.contains {
-        !loops.writes($0) && written.contains(Self.root(loops.buffers[$0], builder))
+        !loops.writes($0) && written.contains(builder.root(of: loops.buffers[$0]))
       }
   }
 
   mutating func add(_ loops: Loops, _ builder: StepBuilder) {
     members.append(loops)
     for index in loops.buffers.indices where loops.writes(index) {
-      written.insert(Self.root(loops.buffers[index], builder))
+      written.insert(builder.root(of: loops.buffers[index]))
     }
   }
 
@@ -45,25 +45,26 @@ struct LoopGroup {
     if members.count > 1, let code = target.loops(beside: members.map(\.kernel)) {
       let name = members.map(\.name).joined(separator: ", ")
       log.record(members[0].name, into: name, taken: true, "\(members.count) kernels share a launch")
+      var (buffers, writes): ([Int], [Int]) = ([], [])
+      for loops in members {
+        writes += loops.writes.map { $0 + buffers.count }
+        buffers += loops.buffers
+      }
       return builder.launch(
-        code, buffers: members.flatMap(\.buffers), name: name, sources: members.flatMap(\.sources), tactic: "loops",
+        code, buffers: buffers, writes: writes, name: name, sources: members.flatMap(\.sources), tactic: "loops",
         work: Dim.sum(members.map(\.work)))
     }
     for loops in members {
       builder.launch(
-        target.loops(loops.kernel), buffers: loops.buffers, name: loops.name, sources: loops.sources, tactic: "loops",
-        work: loops.work)
+        target.loops(loops.kernel), buffers: loops.buffers, writes: loops.writes, name: loops.name,
+        sources: loops.sources, tactic: "loops", work: loops.work)
     }
-  }
-
-  /// The slot whose memory a slot is in.
-  private static func root(_ slot: Int, _ builder: StepBuilder) -> Int {
-    var slot = slot
-    while case .view(let base, _) = builder.slots[slot].storage { slot = base }
-    return slot
   }
 }
 
 extension LoopGroup.Loops {
   fileprivate func writes(_ index: Int) -> Bool { kernel.stores.contains { $0.buffer == index } }
+
+  /// Positions among the buffers of those that are stored to.
+  fileprivate var writes: [Int] { buffers.indices.filter { writes($0) } }
 }

@@ -140,15 +140,38 @@ package struct StepBuilder {
 
   package mutating func add(_ step: Step) { steps.append(step) }
 
+  /// Slots from this one on came into being with the region that is being computed.
+  private var firstOwnSlot = 0
+
+  /// Says that the launches from now on compute a region: of the slots that they name, they write those that are made from now
+  /// on, which is where its results and what lies between its launches go.
+  mutating func beginRegion() { firstOwnSlot = slots.count }
+
   /// Adds the launch of a kernel; equal sources share one function.
+  ///
+  /// - Parameter writes: positions of the buffers that it writes; nil for all that are the region's own.
   package mutating func launch(
-    _ code: KernelCode, buffers: [Int], name: String, sources: [String], tactic: String, work: Dim
+    _ code: KernelCode, buffers: [Int], writes: [Int]? = nil, name: String, sources: [String], tactic: String, work: Dim
   ) {
     let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
     let launch = Launch(
-      function: shared.function(code), buffers: buffers, parameters: code.parameters, blocks: code.blocks,
-      scratchBytes: code.scratchBytes, maps: code.maps)
+      function: shared.function(code), buffers: buffers,
+      writes: writes ?? buffers.indices.filter { isOwn(buffers[$0]) }, parameters: code.parameters,
+      blocks: code.blocks, scratchBytes: code.scratchBytes, maps: code.maps)
     add(Step(.launch(launch), name: name, sources: sources, tactic: tactic, work: work, traffic: traffic))
+  }
+
+  private func isOwn(_ slot: Int) -> Bool {
+    let root = root(of: slot)
+    if case .constant = slots[root].storage { return false }
+    return root >= firstOwnSlot
+  }
+
+  /// The slot whose memory a slot is in.
+  func root(of slot: Int) -> Int {
+    var slot = slot
+    while let base = slots[slot].viewed { slot = base }
+    return slot
   }
 
   /// Adds a call of a library.

@@ -48,6 +48,9 @@ package protocol Target: Sendable {
   /// Elements that are moved in the time that a launch takes. Work on fewer is joined with what is around it.
   var launchElements: Int { get }
 
+  /// What steps take where some run beside others; nil where all run one after the other.
+  var laneModel: (any LaneModel)? { get }
+
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
@@ -60,6 +63,8 @@ package protocol Target: Sendable {
 
 extension Target {
   package func compilerVersion() throws(BuildError) -> String { "none" }
+
+  package var laneModel: (any LaneModel)? { nil }
 
   package func loops(beside kernels: [Kernel]) -> KernelCode? { nil }
 

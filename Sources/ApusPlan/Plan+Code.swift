@@ -23,6 +23,42 @@ extension Plan {
   /// Calls `change` with every launch, those of bodies and pieces included.
   package mutating func updateLaunches(_ change: (inout Launch) -> Void) { Self.update(&steps, change) }
 
+  /// Puts steps on lanes, by their numbers, those of bodies included; pieces are plans of their own.
+  package mutating func setLanes(_ lanes: [Int]) {
+    var number = 0
+    Self.setLanes(lanes, &steps, &number)
+  }
+
+  /// The same steps, all on the first lane, in pieces too.
+  package var withoutLanes: Plan {
+    var plan = self
+    plan.setLanes(plan.allSteps.map { _ in 0 })
+    for index in plan.steps.indices {
+      guard case .piece(var piece) = plan.steps[index].action else { continue }
+      piece.plan = piece.plan.withoutLanes
+      plan.steps[index].action = .piece(piece)
+    }
+    return plan
+  }
+
+  private static func setLanes(_ lanes: [Int], _ steps: inout [Step], _ number: inout Int) {
+    for index in steps.indices {
+      steps[index].lane = lanes[number]
+      number += 1
+      switch steps[index].action {
+      case .branch(let condition, var then, var otherwise):
+        setLanes(lanes, &then, &number)
+        setLanes(lanes, &otherwise, &number)
+        steps[index].action = .branch(condition: condition, then: then, else: otherwise)
+      case .loop(var loop):
+        setLanes(lanes, &loop.body, &number)
+        steps[index].action = .loop(loop)
+      case .piece(let piece): number += piece.plan.stepCount
+      case .launch, .library, .copy, .host, .bind, .define: break
+      }
+    }
+  }
+
   private static func update(_ steps: inout [Step], _ change: (inout Launch) -> Void) {
     for index in steps.indices {
       switch steps[index].action {

@@ -24,9 +24,19 @@ extension Plan {
   }
 }
 
+extension Plan {
+  /// The numbers of the steps that touch each slot, which is the one whose memory a slot lies in. The plan must be valid.
+  package func stepsBySlot() -> [Int: [Int]] {
+    var uses = SlotUses(plan: self)
+    uses.visit(steps)
+    return uses.steps
+  }
+}
+
 private struct SlotUses {
   let plan: Plan
   var ranges: [Int: (first: Int, last: Int)] = [:]
+  var steps: [Int: [Int]] = [:]
   var nextStep = 0
   /// Step ranges of loops, inner before outer: the loop's own number and that of its last nested step.
   private var loops: [(start: Int, end: Int)] = []
@@ -37,6 +47,7 @@ private struct SlotUses {
     let root = plan.root(of: slot)
     let range = ranges[root] ?? (step, step)
     ranges[root] = (min(range.first, step), max(range.last, step))
+    steps[root, default: []].append(step)
   }
 
   mutating func visit(_ steps: [Step]) {

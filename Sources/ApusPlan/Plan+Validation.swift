@@ -99,6 +99,24 @@ private struct PlanValidator {
     check(plan.steps, "step", depth: 0)
     check(plan.profile)
     checkTimings()
+    if !(0...Plan.laneLimit).contains(plan.auxiliaryLanes) {
+      report("profile '\(plan.profile.name)'", "steps may have \(plan.auxiliaryLanes) lanes, \(Plan.laneLimit) at most")
+    }
+    if problems.isEmpty { checkLifetimes() }
+  }
+
+  /// Buffers in the arena live for as long as steps touch them, so that none shares bytes with another that is in use.
+  private mutating func checkLifetimes() {
+    var own = plan
+    own.assignLifetimes()
+    for (index, (slot, needed)) in zip(plan.slots, own.slots).enumerated() where slot.storage == .arena {
+      if slot.firstStep > needed.firstStep || slot.lastStep < needed.lastStep {
+        report(
+          "slot \(index) '\(slot.name)'",
+          "it lives from step \(slot.firstStep) to \(slot.lastStep), steps \(needed.firstStep) to \(needed.lastStep) use it"
+        )
+      }
+    }
   }
 
   // MARK: Symbols and sizes
@@ -304,6 +322,9 @@ private struct PlanValidator {
       if let alternatives = step.alternatives, !alternatives.fits(stepsLeft: steps.count - index) {
         report(place, "the alternatives to it and those after it are none")
       }
+      if step.lane != 0, !(0...Plan.laneLimit).contains(step.lane) || !step.action.canHaveLane {
+        report(place, "lane \(step.lane) is none that it can be on")
+      }
       check(step.action, place, depth: depth)
     }
   }
@@ -342,6 +363,20 @@ private struct PlanValidator {
       report(place, "function \(launch.function) is out of range: there are \(plan.functions.count)")
     }
     for (index, slot) in launch.buffers.enumerated() { memorySlot(slot, place, "buffer \(index)") }
+    if zip(launch.writes, launch.writes.dropFirst()).contains(where: { $0 >= $1 }) {
+      report(place, "the buffers that it writes are not in order")
+    }
+    for index in launch.writes {
+      guard launch.buffers.indices.contains(index) else {
+        report(place, "it writes buffer \(index): there are \(launch.buffers.count)")
+        continue
+      }
+      guard plan.slots.indices.contains(launch.buffers[index]) else { continue }
+      switch plan.slots[plan.root(of: launch.buffers[index])].storage {
+      case .input, .constant: report(place, "it writes buffer \(index), which is an input or a constant")
+      case .output, .arena, .view, .grown, .object: break
+      }
+    }
     for dim in launch.parameters { check(dim, place) }
     check(launch.blocks, place)
     check(launch.scratchBytes, place)

@@ -23,6 +23,8 @@ public struct Plan: Sendable {
   public var functions: [KernelFunction]
   public var steps: [Step]
   public var profile: Profile
+  /// Most lanes beside the first that the compiler may give steps.
+  public var auxiliaryLanes: Int
   /// How long runs took where the engine was built, by increasing work; empty when nothing was measured.
   public var timings: [Timing]
   /// Constants, 256-byte aligned, equal bytes once. Borrowed from the file's mapping when loaded.
@@ -42,6 +44,7 @@ public struct Plan: Sendable {
     functions = []
     steps = []
     profile = Profile(name: "default", ranges: [])
+    auxiliaryLanes = 0
     timings = []
     constants = ConstantSection()
   }
@@ -133,11 +136,15 @@ public struct Step: Sendable {
   public var traffic: Dim
   /// Other ways to compute what this step and the next ones compute, where the compiler knew several.
   public var alternatives: Alternatives?
+  /// Where a launch, library call or copy is queued: steps of one lane run one after the other, those of different lanes side
+  /// by side as far as what they read and write allows. 0 is the stream itself.
+  public var lane: Int
 
   public init(
     _ action: Action, name: String, sources: [String] = [], tactic: String, work: Dim = 0, traffic: Dim = 0,
-    alternatives: Alternatives? = nil
+    alternatives: Alternatives? = nil, lane: Int = 0
   ) {
+    self.lane = lane
     self.alternatives = alternatives
     self.action = action
     self.name = name
@@ -165,6 +172,8 @@ public struct Launch: Sendable {
   public var function: Int
   /// Slots in the order of the kernel's buffers.
   public var buffers: [Int]
+  /// Positions among the buffers of those that the kernel writes, in order; the others are only read.
+  public var writes: [Int]
   /// Integer arguments, evaluated when shapes are bound.
   public var parameters: [Dim]
   /// Number of virtual blocks; 0 runs nothing.
@@ -175,10 +184,12 @@ public struct Launch: Sendable {
   public var maps: [TensorMap]
 
   public init(
-    function: Int, buffers: [Int], parameters: [Dim], blocks: Dim, scratchBytes: Dim, maps: [TensorMap] = []
+    function: Int, buffers: [Int], writes: [Int], parameters: [Dim], blocks: Dim, scratchBytes: Dim,
+    maps: [TensorMap] = []
   ) {
     self.function = function
     self.buffers = buffers
+    self.writes = writes
     self.parameters = parameters
     self.blocks = blocks
     self.scratchBytes = scratchBytes

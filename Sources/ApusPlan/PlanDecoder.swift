@@ -43,7 +43,7 @@ struct PlanDecoder {
     for fingerprint in fingerprints {
       decoder.shared.fingerprint = fingerprint
       decoder.shared.functions = try decoder.functions()
-      let plans = try decoder.list(28) { decoder throws(EngineFileError) in try decoder.plan() }
+      let plans = try decoder.list(29) { decoder throws(EngineFileError) in try decoder.plan() }
       if plans.isEmpty { throw decoder.reader.malformed("target '\(fingerprint.target)' has no plan") }
       targets.append(plans)
     }
@@ -76,6 +76,7 @@ struct PlanDecoder {
   private mutating func plan() throws(EngineFileError) -> Plan {
     var plan = shared
     plan.profile = try profile()
+    plan.auxiliaryLanes = Int(try reader.tag())
     plan.timings = try list(16) { decoder throws(EngineFileError) in
       Timing(work: try decoder.reader.int(), seconds: Double(bitPattern: try decoder.reader.read(UInt64.self)))
     }
@@ -270,14 +271,15 @@ struct PlanDecoder {
 
   private mutating func steps(depth: Int) throws(EngineFileError) -> [Step] {
     if depth > Self.depthLimit { throw reader.malformed("steps are nested too deep") }
-    return try list(22) { decoder throws(EngineFileError) in try decoder.step(depth: depth) }
+    return try list(23) { decoder throws(EngineFileError) in try decoder.step(depth: depth) }
   }
 
   private mutating func step(depth: Int) throws(EngineFileError) -> Step {
     let action = try action(depth: depth)
+    let lane = Int(try reader.tag())
     return Step(
       action, name: try reader.text(), sources: try reader.texts(), tactic: try reader.text(), work: try dim(),
-      traffic: try dim(), alternatives: try flag() ? try alternatives() : nil)
+      traffic: try dim(), alternatives: try flag() ? try alternatives() : nil, lane: lane)
   }
 
   private mutating func alternatives() throws(EngineFileError) -> Alternatives {
@@ -296,7 +298,7 @@ struct PlanDecoder {
     case 0:
       return .launch(
         Launch(
-          function: try slotIndex(), buffers: try slotIndices(),
+          function: try slotIndex(), buffers: try slotIndices(), writes: try slotIndices(),
           parameters: try list(4) { decoder throws(EngineFileError) in try decoder.dim() }, blocks: try dim(),
           scratchBytes: try dim(), maps: try list(20) { decoder throws(EngineFileError) in try decoder.map() }))
     case 1: return .copy(from: try slotIndex(), to: try slotIndex())

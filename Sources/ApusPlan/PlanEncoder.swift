@@ -62,6 +62,7 @@ struct PlanEncoder {
 
   private mutating func write(_ plan: Plan) {
     write(plan.profile)
+    body.append(UInt8(plan.auxiliaryLanes))
     list(plan.timings) { encoder, timing in
       encoder.body.append(timing.work)
       encoder.body.append(timing.seconds.bitPattern)
@@ -205,6 +206,7 @@ struct PlanEncoder {
 
   private mutating func write(_ step: Step) {
     write(step.action)
+    body.append(UInt8(step.lane))
     body.append(step.name)
     body.append(step.sources)
     body.append(step.tactic)
@@ -225,6 +227,7 @@ struct PlanEncoder {
       body.append(UInt8(0))
       body.append(count: launch.function)
       slots(launch.buffers)
+      slots(launch.writes)
       list(launch.parameters) { $0.write($1) }
       write(launch.blocks)
       write(launch.scratchBytes)

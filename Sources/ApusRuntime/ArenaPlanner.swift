@@ -14,8 +14,13 @@ struct ArenaRequest: Sendable {
   var byteCount: Int
   var firstStep: Int
   var lastStep: Int
+  /// The same where steps run on several lanes, for all buffers or for none: then listing says nothing of what comes first.
+  var span: LaneSpan?
 
-  func overlaps(_ other: ArenaRequest) -> Bool { firstStep <= other.lastStep && other.firstStep <= lastStep }
+  func overlaps(_ other: ArenaRequest) -> Bool {
+    if let span, let others = other.span { return !span.isBefore(others) && !others.isBefore(span) }
+    return firstStep <= other.lastStep && other.firstStep <= lastStep
+  }
 }
 
 /// Places buffers greedily: the largest first, each in the smallest gap that fits among those alive at the same time.

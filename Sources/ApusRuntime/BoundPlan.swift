@@ -156,7 +156,7 @@ final class BoundPlan {
       let byteCount = byteCounts[index]
       if byteCount > memoryLimit { throw RunError.tooLarge(byteCount, "slot '\(slot.name)'", limit: memoryLimit) }
       sum = saturatingAdd(sum, byteCount)
-      requests.append(ArenaRequest(byteCount: byteCount, firstStep: slot.firstStep, lastStep: slot.lastStep))
+      requests.append(program.arenaRequest(index, byteCount: byteCount))
       owners.append(index)
     }
     if sum > Int.max / 4 { throw RunError.tooLarge(sum, "the arena", limit: memoryLimit) }

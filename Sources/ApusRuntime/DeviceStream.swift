@@ -51,6 +51,23 @@ public protocol DeviceStream: AnyObject {
   /// Has what is queued from now on wait for a point of another stream of the device.
   func wait(for event: any DeviceEvent)
 
+  /// Makes lanes beside the stream's own, on which work goes on side by side, and points for them to wait for. Later calls may
+  /// ask for more of both. Work of lanes belongs to the stream: it is over when the first lane, which is the stream itself, has
+  /// waited for it.
+  ///
+  /// - Returns: whether there are such; false where the stream does all in one order.
+  func makeLanes(_ count: Int, points: Int) throws(DeviceError) -> Bool
+
+  /// Has launches, calls and copies within the device go to a lane from now on, 0 for the stream itself. A lane must first wait
+  /// for a point of one that has begun.
+  func enter(lane: Int)
+
+  /// Notes that the lane gets to this point.
+  func reach(point: Int)
+
+  /// Has what the lane is given from now on wait for a point that was noted before.
+  func wait(point: Int)
+
   /// Waits as ``synchronize()`` does, and keeps what went wrong for that: memory can be given back afterwards.
   func drain()
 
@@ -126,6 +143,11 @@ extension DeviceStream {
   public func record(_ earlier: (any DeviceEvent)?) throws(DeviceError) -> any DeviceEvent { earlier ?? HostEvent() }
 
   public func wait(for event: any DeviceEvent) {}
+
+  public func makeLanes(_ count: Int, points: Int) throws(DeviceError) -> Bool { false }
+  public func enter(lane: Int) { preconditionFailure("the stream has no lanes") }
+  public func reach(point: Int) { preconditionFailure("the stream has no lanes") }
+  public func wait(point: Int) { preconditionFailure("the stream has no lanes") }
 
   public func mark() throws(DeviceError) -> any DeviceMark { HostMark() }
 

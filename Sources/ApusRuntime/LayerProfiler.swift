@@ -1,7 +1,7 @@
 import ApusCore
 public import ApusPlan
 
-/// Times of the steps of a context's runs. Nested steps count for themselves and for the step that holds them.
+/// Times of the steps of a context's runs, which come one after the other, whatever lanes they are on. Nested steps count for themselves and for the step that holds them.
 public final class LayerProfiler {
   /// One row of the table: a step and its times.
   public struct Layer: Sendable {
@@ -29,9 +29,12 @@ public final class LayerProfiler {
   private var traffic: [Int]
   /// Number of runs recorded.
   public private(set) var runCount = 0
+  /// Whether steps that otherwise run side by side are timed one after the other.
+  public let serialisesLanes: Bool
 
   public init(plan: Plan) {
     rows = Self.rows(plan.steps, depth: 0)
+    serialisesLanes = rows.contains { $0.step.lane != 0 }
     times = [[Duration]](repeating: [], count: rows.count)
     current = [Duration](repeating: .zero, count: rows.count)
     counts = [Int](repeating: 0, count: rows.count)
@@ -85,16 +88,17 @@ public final class LayerProfiler {
 
   /// The steps of the last run with their times, one line each.
   public var lastRun: String {
-    rows.indices.map { index in
-      let row = rows[index]
-      let seconds = current[index] / .seconds(1)
-      let indent = String(repeating: "  ", count: row.depth)
-      var line = "\(indent)\(row.step.name) [\(row.step.tactic)] \((seconds * 1e7).rounded() / 10) us"
-      if seconds > 0 {
-        line += " \(rate(work[index], seconds)) GFLOP/s \(rate(traffic[index], seconds)) GB/s"
-      }
-      return line
-    }.joined(separator: "\n")
+    (serialisesLanes ? "lanes one after the other:\n" : "")
+      + rows.indices.map { index in
+        let row = rows[index]
+        let seconds = current[index] / .seconds(1)
+        let indent = String(repeating: "  ", count: row.depth)
+        var line = "\(indent)\(row.step.name) [\(row.step.tactic)] \((seconds * 1e7).rounded() / 10) us"
+        if seconds > 0 {
+          line += " \(rate(work[index], seconds)) GFLOP/s \(rate(traffic[index], seconds)) GB/s"
+        }
+        return line
+      }.joined(separator: "\n")
   }
 
   private func rate(_ amount: Int, _ seconds: Double) -> Double { (Double(amount) / seconds / 1e8).rounded() / 10 }

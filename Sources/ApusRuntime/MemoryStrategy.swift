@@ -39,7 +39,7 @@ struct MemoryCeiling: Sendable {
     for (index, slot) in program.plan.slots.enumerated() where slot.storage == .arena {
       let byteCount = slot.type.tensor.map { bounded($0.byteCount) } ?? 0
       sum = saturatingAdd(sum, byteCount)
-      requests.append(ArenaRequest(byteCount: byteCount, firstStep: slot.firstStep, lastStep: slot.lastStep))
+      requests.append(program.arenaRequest(index, byteCount: byteCount))
       owners.append(index)
     }
     var scratch = 0

@@ -26,6 +26,8 @@ struct Program: Sendable {
   private(set) var segments: [Segment] = []
   /// The segment that begins at a step; −1 for none.
   private(set) var segmentAt: [Int] = []
+  /// When slots in the arena are in use, where steps of segments are on several lanes.
+  private(set) var spans: [LaneSpan?] = []
   /// For each input the rules of its axes, then those of its elements that decide sizes.
   private(set) var inputAxes: [[AxisRule]] = []
   /// By input, whether a step reads more of it than its sizes.
@@ -69,6 +71,8 @@ struct Program: Sendable {
     fillings = plan.profile.ranges.filter { !$0.steps.isEmpty }.map { Filling($0, of: plan) }
     segmentAt = [Int](repeating: -1, count: steps.count)
     addSegments(from: 0, to: steps.count)
+    segments = Segment.ordered(segments, of: plan)
+    if segments.contains(where: { $0.order != nil }) { spans = LaneSpan.spans(of: plan, segments) }
   }
 }
 
@@ -87,6 +91,8 @@ extension Program {
 struct Segment: Sendable {
   var first: Int
   var end: Int
+  /// How steps on several lanes keep to their order; nil where all are on the first.
+  var order: LaneOrder?
 }
 
 struct SlotRecord: Sendable {

@@ -34,6 +34,19 @@ extension RunState {
     bound.version += 1
   }
 
+  /// Whether no output shares bytes with another or with an input.
+  func findsOutputsApart() -> Bool {
+    for output in program.externalSlots {
+      guard case .output = program.slots[output].storage, let start = bound.addresses[output] else { continue }
+      let end = start + max(bound.byteCounts[output], 0)
+      for slot in program.externalSlots where slot != output {
+        guard let other = bound.addresses[slot], bound.byteCounts[slot] > 0 else { continue }
+        if start < other + bound.byteCounts[slot], other < end { return false }
+      }
+    }
+    return true
+  }
+
   func encodeMaps() throws(RunError) {
     for launch in program.launches where !launch.isLate && launch.mapCount > 0 {
       do { try bound.encodeMaps(launch, program, engine.device) } catch {

@@ -51,10 +51,12 @@ extension RunState {
     var step = first
     while step < end {
       let record = program.steps[step]
-      if captures, profiler == nil, program.segmentAt[step] >= 0 {
+      if profiler == nil, program.segmentAt[step] >= 0 {
         let segment = program.segments[program.segmentAt[step]]
-        if try runCaptured(program.segmentAt[step], segment) {
+        let isRecorded = captures ? try runCaptured(program.segmentAt[step], segment) : false
+        if isRecorded || lanes(of: segment) != nil {
           queued.add(segment.first, segment.end)
+          if !isRecorded { try run(segment) }
           step = segment.end
           continue
         }
@@ -87,13 +89,7 @@ extension RunState {
     bound.captures[index].version = bound.version
     if !isSettled { return false }
     stream.beginCapture()
-    do throws(RunError) {
-      var step = segment.first
-      while step < segment.end {
-        try run(program.steps[step], step)
-        step = program.steps[step].end
-      }
-    } catch {
+    do throws(RunError) { try run(segment) } catch {
       _ = try? stream.endCapture(updating: nil)
       bound.captures[index] = (nil, -1)
       throw error
@@ -107,6 +103,44 @@ extension RunState {
       throw RunError(device: error)
     }
     return true
+  }
+
+  /// Queues the steps of a segment, each on its lane.
+  private func run(_ segment: Segment) throws(RunError) {
+    guard let order = lanes(of: segment) else {
+      for step in segment.first..<segment.end { try run(program.steps[step], step) }
+      return
+    }
+    stream.reach(point: LaneOrder.start)
+    do throws(RunError) {
+      for position in order.entries.indices {
+        let entry = order.entries[position]
+        stream.enter(lane: entry.lane)
+        for wait in entry.waits { stream.wait(point: order.waits[wait]) }
+        let step = segment.first + position
+        try run(program.steps[step], step)
+        if entry.point >= 0 { stream.reach(point: entry.point) }
+      }
+    } catch {
+      // Nothing of the lanes may be left when the stream is waited for; those that have not begun have nothing to join.
+      for lane in order.lanes {
+        stream.enter(lane: lane)
+        stream.wait(point: LaneOrder.start)
+      }
+      join(order.lanes)
+      throw error
+    }
+    join(order.joins)
+  }
+
+  /// Has the first lane wait for the ends of others.
+  private func join(_ lanes: [Int]) {
+    for lane in lanes {
+      stream.enter(lane: lane)
+      stream.reach(point: lane)
+    }
+    stream.enter(lane: 0)
+    for lane in lanes { stream.wait(point: lane) }
   }
 
   private func run(_ record: StepRecord, _ step: Int) throws(RunError) {

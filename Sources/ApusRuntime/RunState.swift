@@ -15,6 +15,10 @@ final class RunState {
   let isElsewhere: Bool
   /// Whether launches are recorded once and queued as a whole afterwards.
   let captures: Bool
+  /// Whether steps go to the lanes that they are on; else all go to the first, in the order of listing.
+  private let forks: Bool
+  /// Whether no output shares bytes with another or with an input, which steps on different lanes would not know of.
+  var outputsAreApart = true
   /// 64 bytes that stand for the memory of empty tensors.
   let nothing: DeviceBuffer
   /// What a bound plan depends on: the sizes of all inputs, or the values of a piece's symbols, set by what is around it.
@@ -58,6 +62,7 @@ final class RunState {
     self.level = level
     self.ceiling = ceiling
     program = variant.program
+    forks = try Self.makeLanes(variant.program.laneNeed, stream)
     let axisCount = program.inputAxes.reduce(0) { $0 + $1.count }
     key = [Int](repeating: 0, count: level == .piece ? program.dims.shapeSymbolCount : axisCount)
     hostFunctions = variant.hostFunctions
@@ -82,6 +87,16 @@ final class RunState {
   }
 
   deinit { hostWord.deallocate() }
+
+  private static func makeLanes(
+    _ need: (lanes: Int, points: Int), _ stream: any DeviceStream
+  ) throws(RunError) -> Bool {
+    if need.lanes == 0 || waitsForEachStep { return false }
+    do { return try stream.makeLanes(need.lanes, points: need.points) } catch { throw RunError(device: error) }
+  }
+
+  /// How the steps of a segment are spread over lanes in this run; nil where all go to the first.
+  func lanes(of segment: Segment) -> LaneOrder? { forks && outputsAreApart && profiler == nil ? segment.order : nil }
 
   /// Whether the host waits after each step, so that one that fails is named.
   static let waitsForEachStep = Knob.syncSteps.level == 1
@@ -119,6 +134,7 @@ extension RunState {
     let version = bound.version
     if bound.epoch == workspace.epoch(level) { refreshExternals() } else { resolveAll() }
     if !program.maps.isEmpty, bound.version != version { try encodeMaps() }
+    if forks { outputsAreApart = findsOutputsApart() }
     // Libraries look for kernels now, so that nothing is left to do when steps run.
     for call in 0..<program.calls.count where !program.calls[call].isLate {
       _ = try bound.call(call, program, engine.device)

@@ -5,14 +5,18 @@ import Synchronization
 
 /// A device that does nothing before someone waits for it: what is queued reads and writes memory as late as it may.
 ///
-/// Whoever changes memory that queued work still uses, or reads results too early, gets wrong ones every time.
+/// Whoever changes memory that queued work still uses, or reads results too early, gets wrong ones every time. Lanes of a stream
+/// go on in an order that is chosen for them, of those that their waiting allows.
 package final class DeferredDevice: Device {
   package let name: String
   private let inner: any Device
   private let timeline = Timeline()
+  private let choice: LaneChoice?
 
-  package init(_ inner: any Device) {
+  /// - Parameter choice: which lane goes on where several can; nil for streams without lanes.
+  package init(_ inner: any Device, lanes choice: LaneChoice? = nil) {
     self.inner = inner
+    self.choice = choice
     name = "deferred \(inner.name)"
   }
 
@@ -43,7 +47,7 @@ package final class DeferredDevice: Device {
   package func load(_ image: KernelImage) throws(DeviceError) -> any DeviceImage { try inner.load(image) }
 
   package func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream {
-    DeferredStream(try inner.makeStream(priority: priority), timeline)
+    DeferredStream(try inner.makeStream(priority: priority), timeline, choice)
   }
 }
 
@@ -70,24 +74,6 @@ private final class Timeline: Sendable {
   }
 }
 
-/// Work of a stream in order, and how much of it is done; the timeline's turn guards it.
-private final class WorkQueue: @unchecked Sendable {
-  private var work: [() -> Void] = []
-  private var done = 0
-
-  var end: Int { done + work.count }
-
-  func add(_ item: @escaping () -> Void) { work.append(item) }
-
-  func advance(to end: Int) {
-    while done < end, !work.isEmpty {
-      let next = work.removeFirst()
-      done += 1
-      next()
-    }
-  }
-}
-
 private final class DeferredEvent: DeviceEvent {
   let queue: WorkQueue
   let position: Int
@@ -103,24 +89,39 @@ private final class DeferredEvent: DeviceEvent {
 }
 
 private final class Recording: CapturedWork {
-  var work: [() -> Void] = []
+  var work: [QueuedWork] = []
 }
 
 private final class DeferredStream: DeviceStream {
   private let inner: any DeviceStream
   private let timeline: Timeline
-  private let queue = WorkQueue()
+  private let queue: WorkQueue
+  private let hasLanes: Bool
+  private var lane = 0
   private var recording: Recording?
 
-  init(_ inner: any DeviceStream, _ timeline: Timeline) {
+  init(_ inner: any DeviceStream, _ timeline: Timeline, _ choice: LaneChoice?) {
     self.inner = inner
     self.timeline = timeline
+    hasLanes = choice != nil
+    queue = WorkQueue(choice ?? .first)
   }
 
-  private func add(_ item: @escaping () -> Void) {
+  private func add(_ item: @escaping () -> Void) { add(.run(item)) }
+
+  private func add(_ action: QueuedWork.Action) {
+    let item = QueuedWork(lane: lane, action: action)
     if let recording { return recording.work.append(item) }
     timeline.exclusively { queue.add(item) }
   }
+
+  func makeLanes(_ count: Int, points: Int) throws(DeviceError) -> Bool { hasLanes }
+
+  func enter(lane: Int) { self.lane = lane }
+
+  func reach(point: Int) { add(.reach(point: point)) }
+
+  func wait(point: Int) { add(.wait(point: point)) }
 
   func launch(_ launch: DeviceLaunch) {
     // Arguments are taken when a launch is queued.
@@ -165,13 +166,22 @@ private final class DeferredStream: DeviceStream {
 
   func synchronize() throws(DeviceError) {
     drain()
+    if let fault = timeline.exclusively({ queue.takeFault() }) { throw DeviceError("APUS-D-0014", fault) }
     try inner.synchronize()
   }
 
-  func drain() { timeline.exclusively { queue.advance(to: queue.end) } }
+  func drain() {
+    timeline.exclusively {
+      queue.requireJoined(at: "the end")
+      queue.advance(to: queue.end)
+    }
+  }
 
   func record(_ earlier: (any DeviceEvent)?) throws(DeviceError) -> any DeviceEvent {
-    timeline.exclusively { DeferredEvent(queue, queue.end, timeline) }
+    timeline.exclusively {
+      queue.requireJoined(at: "an event")
+      return DeferredEvent(queue, queue.end, timeline)
+    }
   }
 
   func wait(for event: any DeviceEvent) {
@@ -188,5 +198,12 @@ private final class DeferredStream: DeviceStream {
     return recording ?? Recording()
   }
 
-  func launch(_ work: any CapturedWork) { (work as? Recording)?.work.forEach(add) }
+  func launch(_ work: any CapturedWork) {
+    guard let recording = work as? Recording else { return }
+    timeline.exclusively {
+      queue.requireJoined(at: "the start of a recording")
+      recording.work.forEach(queue.add)
+      queue.requireJoined(at: "the end of a recording")
+    }
+  }
 }

@@ -22,12 +22,17 @@ package struct GraphRunner {
     case loaded
     /// Cut into pieces in several places, and wherever only the host can compute something.
     case cut
+    /// As optimised, every step on one of several lanes by chance: it must wait for all that it needs.
+    case forked
   }
 
   package let plan: Plan
   private let engine: Engine
 
-  package init(_ graph: Graph, _ form: Form, target: any Target, device: any Device) throws {
+  /// - Parameter change: what is changed of the plan before it runs.
+  package init(
+    _ graph: Graph, _ form: Form, target: any Target, device: any Device, change: (inout Plan) -> Void = { _ in }
+  ) throws {
     var graph = graph
     var options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
     if form == .cut {
@@ -38,8 +43,12 @@ package struct GraphRunner {
     switch form {
     case .raw, .cut: break
     case .optimised: plan.steps = Self.split(plan.steps)
+    case .forked:
+      plan.steps = Self.split(plan.steps)
+      plan.spread(over: 4, seed: 1)
     case .loaded: plan = try Self.reloaded(plan)
     }
+    change(&plan)
     self.plan = plan
     engine = try Engine(plans: [plan], device: device, hostOperations: CatalogueHostOperations())
   }

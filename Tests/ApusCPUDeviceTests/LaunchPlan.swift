@@ -28,7 +28,8 @@ enum LaunchPlan {
     Step(
       .launch(
         Launch(
-          function: functions.firstIndex(of: function) ?? 0, buffers: buffers, parameters: parameters, blocks: blocks,
+          function: functions.firstIndex(of: function) ?? 0, buffers: buffers,
+          writes: function == "nothing" ? [] : [buffers.count - 1], parameters: parameters, blocks: blocks,
           scratchBytes: scratch)), name: function, tactic: "test")
   }
 

@@ -107,6 +107,27 @@ import Testing
     #expect(memory[2048] == Float(LaunchPlan.expected([0.25], depth: 20)[0]))
   }
 
+  /// Nor do runs whose steps are on lanes: points are there before.
+  @Test func steadyRunsOnLanesAllocateNothing() throws {
+    var plan = try LaunchPlan.chain(depth: 6, blocks: 2)
+    plan.setLanes([0, 1, 1, 0, 2, 0])
+    let device = CPUDevice(threads: 2)
+    let stream = LaneStream(try device.makeStream())
+    let context = try Engine(plans: [plan], device: device).makeContext(stream: stream)
+    #expect(stream.laneCount == 2 && stream.pointCount == 7)
+    let x = (0..<64).map(Double.init)
+    try context.bind(input: "x", to: HostTensor(.f32, [64], doubles: x))
+    for _ in 0..<3 { try context.run() }
+    #expect(try context.output("y").tensor?.doubles == LaunchPlan.expected(x, depth: 6))
+    for _ in 0..<3 { try context.run() }
+    stream.crossings = 0
+    let before = apus_allocation_count()
+    for _ in 0..<100 { try context.run() }
+    #expect(apus_allocation_count() - before == 0)
+    // Each of the four steps behind one of another lane waits once; nothing is left to join.
+    #expect(stream.crossings == 400 && stream.lane == 0)
+  }
+
   @Test func steadyRunsWithOwnOutputsAllocateNothing() throws {
     let plan = try LaunchPlan.chain(depth: 3, blocks: 2)
     let context = try Engine(plans: [plan], device: CPUDevice(threads: 1)).makeContext()

@@ -17,6 +17,13 @@ import Testing
     #expect(try complaints(group, form, RemoteDevice(Machine.device)) == [])
   }
 
+  /// Lanes go on in orders that only what they wait for limits.
+  @Test(arguments: SampleGroup.all, [LaneChoice.last, .random(seed: 1)])
+  func samplesAgreeInEveryOrderOfLanes(_ group: SampleGroup, _ choice: LaneChoice) throws {
+    let device = DeferredDevice(RemoteDevice(Machine.device), lanes: choice)
+    #expect(try complaints(group, .forked, device) == [])
+  }
+
   private func complaints(
     _ group: SampleGroup, _ form: GraphRunner.Form, _ device: any Device
   ) throws -> [String] {

@@ -18,6 +18,7 @@ struct UncompiledTarget: Target {
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
+  var laneModel: (any LaneModel)? { base.laneModel }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
@@ -39,6 +40,7 @@ final class RecordingTarget: Target {
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
+  var laneModel: (any LaneModel)? { base.laneModel }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
   func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {

@@ -16,6 +16,13 @@ import Testing
     let suite = SampleSuite(target: try EmulatedCUDA(threads: 0), device: Self.device)
     #expect(suite.complaints(group, .optimised) == [])
   }
+
+  /// Kernels on lanes by chance wait for what they read: whoever computes says rightly what it writes.
+  @Test(arguments: SampleGroup.all) func stepsMayTakeAnyOrderOfTheirLanes(_ group: SampleGroup) throws {
+    let device = DeferredDevice(Self.device, lanes: .random(seed: 1))
+    let suite = SampleSuite(target: try EmulatedCUDA(threads: 1 << 15), device: device)
+    #expect(suite.complaints(group, .forked) == [])
+  }
 }
 
 extension SampleGroup: CustomTestStringConvertible {

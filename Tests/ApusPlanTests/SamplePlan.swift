@@ -47,12 +47,14 @@ enum SamplePlan {
     plan.timings = [Timing(work: 10, seconds: 0.25), Timing(work: 1000, seconds: 1.5)]
     plan.profile = Profile(name: "small", ranges: [.init(symbol: "n", min: 1, opt: 8, max: 64)])
     plan.constants = constants()
+    plan.auxiliaryLanes = 2
+    plan.assignLifetimes()
     return plan
   }
 
   private static func steps(_ n: Dim, _ found: Dim) -> [Step] {
     let launch = Launch(
-      function: 0, buffers: [0, 2, 4], parameters: [n, n.floorDivided(by: 3), .minimum(n, 7)],
+      function: 0, buffers: [0, 2, 4], writes: [2], parameters: [n, n.floorDivided(by: 3), .minimum(n, 7)],
       blocks: .maximum(n - 3, 1), scratchBytes: 256)
     let host = HostCall(
       operation: "nonzero", attributes: "count=found", inputs: [4, 3], outputs: [7, 8], boundSymbols: ["found"])
@@ -74,7 +76,7 @@ enum SamplePlan {
         .launch(launch), name: "matmul", sources: ["a/b", "c"], tactic: "gemm", work: n * 32, traffic: n * 16 + 64,
         alternatives: Alternatives(
           region: "graph() -> () {}", constants: [TensorType(.f16, sizes: [3, 5])], tactics: ["gemm", "other"],
-          chosen: "gemm", stepCount: 2)),
+          chosen: "gemm", stepCount: 2), lane: 1),
       Step(.bind(slot: 9, symbols: ["found"]), name: "sizes", tactic: "bind"),
       Step(.define([Definition(symbol: "found", size: n * 2)]), name: "sizes", tactic: "bind"),
       Step(.host(host), name: "nonzero", tactic: "host"),

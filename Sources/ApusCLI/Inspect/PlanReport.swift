@@ -154,15 +154,17 @@ extension PlanReport {
   }
 
   private var stepText: String {
-    var table = Table([
-      ("#", .right), ("step", .left), ("tactic", .left), ("work", .right), ("traffic", .right), ("sources", .left),
-    ])
     let rows = rows
+    let hasLanes = rows.contains { $0.step.lane != 0 }
+    var table = Table(
+      [("#", .right), ("step", .left), ("tactic", .left), ("work", .right), ("traffic", .right)]
+        + (hasLanes ? [("lane", .right)] : []) + [("sources", .left)])
     for (index, row) in rows.enumerated() {
-      table.add([
-        String(index), String(repeating: "  ", count: row.depth) + row.step.name, row.step.tactic,
-        amount(row.step.work, "op"), amount(row.step.traffic, "B"), Self.sources(row.step),
-      ])
+      table.add(
+        [
+          String(index), String(repeating: "  ", count: row.depth) + row.step.name, row.step.tactic,
+          amount(row.step.work, "op"), amount(row.step.traffic, "B"),
+        ] + (hasLanes ? [String(row.step.lane)] : []) + [Self.sources(row.step)])
     }
     let profile = profiles.count > 1 ? " of profile '\(plan.profile.name)'" : ""
     return "Steps\(profile) (\(rows.count))\n\(table.text)\n"
@@ -279,7 +281,8 @@ extension PlanReport {
     func amount(_ dim: Dim) -> JSON { values.evaluate(dim).map { .int($0) } ?? .string(dim.description) }
     return .object([
       ("name", .string(row.step.name)), ("tactic", .string(row.step.tactic)), ("depth", .int(row.depth)),
-      ("sources", .strings(row.step.sources)), ("work", amount(row.step.work)), ("traffic", amount(row.step.traffic)),
+      ("lane", .int(row.step.lane)), ("sources", .strings(row.step.sources)), ("work", amount(row.step.work)),
+      ("traffic", amount(row.step.traffic)),
     ])
   }
 

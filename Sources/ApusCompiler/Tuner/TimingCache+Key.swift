@@ -9,6 +9,7 @@ extension TimingCache {
     hash.add(plan.fingerprint.target)
     func add(_ dim: Dim) { hash.add(UInt64(bitPattern: Int64(dim.evaluate { sizes[$0] } ?? -1))) }
     plan.eachStep { step, plan in
+      if step.lane != 0 { hash.add("lane \(step.lane)") }
       switch step.action {
       case .library(let call):
         hash.add(call.library.name)

@@ -222,6 +222,13 @@ package struct Tuner {
     }
     var plans = outcome.plans
     try splice.compile(&plans, target) { progress(.compile, $0, $1) }
+    // Other steps leave other parts of a device idle.
+    var log = FusionLog()
+    for index in plans.indices where outcome.changes.contains(where: { $0.profile == plans[index].profile.name }) {
+      let functions = plans[index].functions
+      LaneScheduler.assign(
+        &plans[index], for: target, limit: plans[index].auxiliaryLanes, functions: functions, &log)
+    }
     outcome.plans = plans
   }
 }

@@ -126,6 +126,7 @@ enum {
   X(priority_range, cuCtxGetStreamPriorityRange, (int *least, int *greatest), (least, greatest))                       \
   X(stream_create, cuStreamCreateWithPriority, (apus_cuda_stream * stream, unsigned flags, int priority),              \
     (stream, flags, priority))                                                                                         \
+  X(stream_priority, cuStreamGetPriority, (apus_cuda_stream stream, int *priority), (stream, priority))                \
   X(stream_destroy, cuStreamDestroy_v2, (apus_cuda_stream stream), (stream))                                           \
   X(stream_synchronize, cuStreamSynchronize, (apus_cuda_stream stream), (stream))                                      \
   X(stream_query, cuStreamQuery, (apus_cuda_stream stream), (stream))                                                  \
