@@ -48,12 +48,20 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Seed of random inputs.", valueName: "N"))
   var seed: UInt64 = 0
 
+  @Option(
+    help: ArgumentHelp(
+      "Run so often and give what the last run gave; GPUs record launches in the second.", valueName: "N"))
+  var runs = 1
+
   @OptionGroup var execution: ExecutionOptions
 
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
+    if !(1...1_000_000).contains(runs) {
+      throw UsageError("APUS-C-0015", "1 to 1000000 runs are possible, \(runs) are asked for", place: "--runs")
+    }
     let progress = ProgressBar(isQuiet: execution.quiet)
     let profile = try execution.selection()
     let log = try execution.shapeLog()
@@ -62,6 +70,7 @@ struct RunCommand: ParsableCommand {
       progress: progress)
     let inputs = try InputValues(files: input, seed: seed, session: session)
     let context = try session.engine.makeContext(captures: !execution.noCapture, timeLimit: try execution.limit())
+    for _ in 1..<runs { _ = try context.run(inputs: inputs.values, profile: profile) }
     context.record(to: log)
     let start = ContinuousClock.now
     let results = try context.run(inputs: inputs.values, profile: profile)
