@@ -114,12 +114,12 @@ import Testing
     let device = CPUDevice(threads: 2)
     let stream = LaneStream(try device.makeStream())
     let context = try Engine(plans: [plan], device: device).makeContext(stream: stream)
-    #expect(stream.laneCount == 2 && stream.pointCount == 7)
     let x = (0..<64).map(Double.init)
     try context.bind(input: "x", to: HostTensor(.f32, [64], doubles: x))
     for _ in 0..<3 { try context.run() }
     #expect(try context.output("y").tensor?.doubles == LaunchPlan.expected(x, depth: 6))
     for _ in 0..<3 { try context.run() }
+    #expect(stream.laneCount == 2 && stream.pointCount == 7)
     stream.crossings = 0
     let before = apus_allocation_count()
     for _ in 0..<100 { try context.run() }

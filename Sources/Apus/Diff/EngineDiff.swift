@@ -7,7 +7,8 @@ import ApusRuntime
 package struct EngineDiff: Sendable {
   /// What a difference is about.
   package enum Topic: String, Sendable, CaseIterable {
-    case model, target, profile, interface, fusion, tactic, precision, kernel, memory, constants, code, time, bytes
+    case model, target, profile, interface, fusion, tactic, precision, kernel, lane, memory, constants, code, time,
+      bytes
   }
 
   /// One difference; what one engine lacks is nil.

@@ -22,6 +22,7 @@ struct StepDiff {
     var precision: String
     /// The kernels' names, which are hashes of their texts, and how they are launched.
     var kernel: String
+    var lane: Int
   }
 
   init(_ first: Plan, _ second: Plan) {
@@ -38,7 +39,7 @@ struct StepDiff {
       let key = Set(step.sources).sorted()
       if facts[key] == nil { order.append(key) }
       facts[key, default: []].append(
-        Facts(tactic: step.tactic, precision: plan.precision(of: [step]), kernel: kernel(step, plan)))
+        Facts(tactic: step.tactic, precision: plan.precision(of: [step]), kernel: kernel(step, plan), lane: step.lane))
     }
     return (facts, order)
   }
@@ -84,6 +85,7 @@ struct StepDiff {
     add(.precision, \.precision)
     // Other tactics and types have other kernels.
     if zip(a, b).allSatisfy({ $0.tactic == $1.tactic && $0.precision == $1.precision }) { add(.kernel, \.kernel) }
+    add(.lane) { String($0.lane) }
   }
 
   /// Sets of nodes that overlap, together.

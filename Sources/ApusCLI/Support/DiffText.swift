@@ -13,6 +13,7 @@ struct DiffText {
   private static let titles: [EngineDiff.Topic: String] = [
     .model: "Model", .target: "Targets", .profile: "Profiles", .interface: "Inputs and outputs",
     .fusion: "Nodes computed together", .tactic: "Tactics", .precision: "Element types", .kernel: "Kernels",
+    .lane: "Streams that steps run on",
     .memory: "Memory", .constants: "Constants", .code: "Code", .time: "Times", .bytes: "Bytes",
   ]
 
