@@ -35,8 +35,17 @@ public struct TacticChoice: Sendable {
   public var lock: URL?
   /// Where to write how each step is computed; nil for nowhere.
   public var lockOutput: URL?
+  /// Names of nodes that are to be computed in one step.
+  public var fusing: [[String]]
+  /// Names of nodes of which no two are to be in one step; a single one is to have a step of its own.
+  public var keepingApart: [[String]]
 
-  public init(tuning: Tuning = .off, timingCache: URL? = nil, lock: URL? = nil, lockOutput: URL? = nil) {
+  public init(
+    tuning: Tuning = .off, timingCache: URL? = nil, lock: URL? = nil, lockOutput: URL? = nil, fusing: [[String]] = [],
+    keepingApart: [[String]] = []
+  ) {
+    self.fusing = fusing
+    self.keepingApart = keepingApart
     self.tuning = tuning
     self.timingCache = timingCache
     self.lock = lock
@@ -68,7 +77,17 @@ package func build(
   choosing choice: TacticChoice
 ) throws -> (result: BuildResult, tuning: TuningReport?) {
   var options = options
-  options.lock = try choice.lock.map { url throws(BuildError) in try TacticLock(path: url.path) }
+  options.wishes = FusionWishes(together: choice.fusing, apart: choice.keepingApart)
+  if let path = choice.lock?.path {
+    let lock = try TacticLock(path: path)
+    if !options.wishes.isEmpty, options.wishes != lock.wishes {
+      throw BuildError(
+        "APUS-B-0067", "a lock says already what is computed together", place: path,
+        hint: "Build without it and write another one with --write-lock.")
+    }
+    options.lock = lock
+    options.wishes = lock.wishes
+  }
   var result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
   var report: TuningReport?
   if options.lock == nil, var cache = try choice.timings() {
@@ -80,14 +99,14 @@ package func build(
       result.plans = tuned
       if options.earlier.isEmpty {
         let warnings = result.warnings
-        options.lock = try lock(tuned, backend, jobs, found)
+        options.lock = try lock(tuned, options.wishes, backend, jobs, found)
         result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
         result.warnings = warnings
       }
     }
   }
   if let path = choice.lockOutput?.path {
-    let lock = try lock(result.plans, backend, jobs, report)
+    let lock = try lock(result.plans, options.wishes, backend, jobs, report)
     do { try AtomicFile.write(Array(lock.text.utf8), to: path) } catch {
       throw BuildError("APUS-B-0013", "\(error)", hint: "Name another file for the lock.")
     }
@@ -97,11 +116,11 @@ package func build(
 
 /// A lock of plans, with what was measured.
 package func lock(
-  _ plans: [Plan], _ backend: Backend, _ jobs: Int?, _ report: TuningReport?
+  _ plans: [Plan], _ wishes: FusionWishes, _ backend: Backend, _ jobs: Int?, _ report: TuningReport?
 ) throws(BuildError) -> TacticLock {
   var compilers: [Fingerprint: String] = [:]
   for fingerprint in plans.targets {
     compilers[fingerprint] = try backend.makeTarget(fingerprint.target, jobs).compilerVersion()
   }
-  return TacticLock(plans, compiler: { compilers[$0] ?? "" }) { report?.seconds[$0]?[$1]?[$2] }
+  return TacticLock(plans, wishes: wishes, compiler: { compilers[$0] ?? "" }) { report?.seconds[$0]?[$1]?[$2] }
 }

@@ -27,6 +27,7 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --tune 60s --write-lock model.lock
         apus build model.onnx --lock model.lock
         apus build model.onnx --backend cuda --aux-streams 0
+        apus build model.onnx --fuse mean,norm --no-fuse softmax --log-fusions fusions.txt
         apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
@@ -106,13 +107,25 @@ struct BuildCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Write how each step is computed.", valueName: "FILE.lock"), completion: .file())
   var writeLock: String?
 
+  @Option(
+    help: ArgumentHelp("Compute these nodes in one step; repeatable.", valueName: "NODE,NODE…"))
+  var fuse: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Compute no two of these nodes in one step, a single one in a step of its own; repeatable.",
+      valueName: "NODE,…"))
+  var noFuse: [String] = []
+
   @OptionGroup var timings: TimingCacheOption
 
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
   var jobs: Int?
 
   @Option(
-    help: ArgumentHelp("Write which fusions were taken and refused, and why.", valueName: "FILE"), completion: .file())
+    help: ArgumentHelp(
+      "Write which fusions were taken and refused, why, and what each should gain.", valueName: "FILE"),
+    completion: .file())
   var logFusions: String?
 
   @Flag(help: "Show no progress.")
@@ -148,7 +161,9 @@ struct BuildCommand: ParsableCommand {
       !request.targets.isEmpty ? request.targets : earlier.isEmpty ? ["native"] : earlier.targets.map(\.target)
     let choice = TacticChoice(
       tuning: request.tuning, timingCache: timings.path.map { URL(fileURLWithPath: $0) },
-      lock: lock.map { URL(fileURLWithPath: $0) }, lockOutput: writeLock.map { URL(fileURLWithPath: $0) })
+      lock: lock.map { URL(fileURLWithPath: $0) }, lockOutput: writeLock.map { URL(fileURLWithPath: $0) },
+      fusing: fuse.map(Self.names),
+      keepingApart: noFuse.map(Self.names))
     var (result, tuning) = try build(
       model, for: request.backend, targets: targets, jobs: jobs, options: options, choosing: choice)
     result.warnings += tuning?.warnings ?? []
@@ -159,6 +174,8 @@ struct BuildCommand: ParsableCommand {
     for warning in result.warnings { printError("warning \(warning)") }
     report(result, output, ContinuousClock.now - start, tuning)
   }
+
+  private static func names(_ list: String) -> [String] { list.split(separator: ",").map(String.init) }
 
   static func engineName(for model: String) -> String {
     (model.hasSuffix(".onnx") ? String(model.dropLast(5)) : model) + ".apus"
@@ -204,6 +221,13 @@ struct BuildCommand: ParsableCommand {
       problems.add(
         "APUS-C-0021", "cannot write into '\(folder)': \(String(cString: strerror(errno)))", place: "--output \(output)"
       )
+    }
+    for list in fuse where Self.names(list).count < 2 {
+      problems.add(
+        "APUS-C-0035", "at least two nodes are needed", place: "--fuse \(list)", hint: "Name them as --fuse A,B.")
+    }
+    for list in noFuse where Self.names(list).isEmpty {
+      problems.add("APUS-C-0035", "a node is needed", place: "--no-fuse \(list)", hint: "Name it as --no-fuse A.")
     }
     var tuning = Tuning.off
     do { tuning = try tune.map { text throws(UsageError) in try Tuning(text, place: "--tune") } ?? .off } catch {

@@ -22,12 +22,14 @@ package struct BuildOptions: Sendable {
   package var lock: TacticLock?
   /// Most lanes beside the first that branches may be spread over, where the target's devices can run them side by side.
   package var auxiliaryStreams: Int
+  /// What is to be computed together or apart, whatever the cost model says.
+  package var wishes: FusionWishes
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
     breaks: [String] = [], breaksAtHost: Bool = false, allowsHostOperations: Bool = true,
-    auxiliaryStreams: Int = Self.usualAuxiliaryStreams, lock: TacticLock? = nil,
+    auxiliaryStreams: Int = Self.usualAuxiliaryStreams, lock: TacticLock? = nil, wishes: FusionWishes = FusionWishes(),
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
@@ -39,6 +41,7 @@ package struct BuildOptions: Sendable {
     self.allowsHostOperations = allowsHostOperations
     self.lock = lock
     self.auxiliaryStreams = auxiliaryStreams
+    self.wishes = wishes
     self.progress = progress
   }
 
@@ -77,6 +80,7 @@ package enum Builder {
     var result = BuildResult(plans: [], log: FusionLog(), warnings: [])
     let modelHash = GraphText.contentHash(of: source)
     try check(options, modelHash: modelHash, name: name, targets)
+    try options.wishes.checkNames(in: source)
     let graphs = try specialised(source, profiles, &result.warnings)
     var shared = SharedParts(continuing: options.earlier)
     var lowered: [Plan] = []
@@ -100,6 +104,7 @@ package enum Builder {
         }
         LaneScheduler.assign(
           &plan, for: target, limit: options.auxiliaryStreams, functions: shared.functions, &result.log)
+        try options.wishes.check(plan, result.log)
         plans.append(plan)
       }
       if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
@@ -242,7 +247,7 @@ package enum Builder {
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)
     placeInputs(graph, &builder)
-    let control = ControlLowering(target: target, fuses: options.fuses, locked: locked)
+    let control = ControlLowering(target: target, fuses: options.fuses, locked: locked, wishes: options.wishes)
     var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log, tactic: tactic)
     try fuser.run(into: &builder)
     log = fuser.log

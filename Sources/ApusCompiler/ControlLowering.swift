@@ -8,6 +8,8 @@ struct ControlLowering {
   let fuses: Bool
   /// The tactics that a lock names.
   let locked: LockedTactics?
+  /// What is to be computed together or apart.
+  var wishes = FusionWishes()
 
   /// Emits the node's steps; false when the node is no control flow that has a compiled form.
   ///

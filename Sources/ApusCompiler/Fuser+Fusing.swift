@@ -17,11 +17,17 @@ extension Fuser {
     var taken: [ValueID: Pending] = [:]
     for input in node.distinctInputs {
       guard let producer = pending[input] else { continue }
-      if let reason = refusal(input, producer, id, node, type, taken) {
-        log.record(describe(producer.nodes), into: describe([id]), taken: false, reason)
+      var refusal = refusal(input, producer, id, node, type, taken)
+      let cost = refusal
+      if refusal?.isByCost == true, control.wishes.forces(names(producer.nodes), into: node.name) {
+        refusal = self.refusal(input, producer, id, node, type, taken, ignoringCost: true)
+      }
+      if let refusal {
+        record(producer, into: id, input, taken: false, refusal.reason, refusal)
         try store(input, &builder)
       } else {
-        log.record(describe(producer.nodes), into: describe([id]), taken: true, "saves storing \(graph.type(input))")
+        let reason = cost.map { "it is asked for, though \($0.reason)" } ?? "saves storing \(graph.type(input))"
+        record(producer, into: id, input, taken: true, reason, cost)
         taken[input] = producer
         if producer.anchor != nil || isUsedOnce(input) { pending[input] = nil }
       }
@@ -64,6 +70,7 @@ extension Fuser {
       whole.placement == nil, whole.stem == nil, !outputs.contains(input),
       (users[input] ?? []).allSatisfy({ graph[$0].op.name == "slice" && isUsedOnce(graph[$0].outputs[0]) })
     else { return nil }
+    guard allows(whole.nodes + [id]) else { return nil }
     var region = combine(id, node, type, [input: whole])
     region.stem = Stem(value: input, nodes: whole.nodes)
     return (group(of: region, type) ?? 1) > 1 ? region : nil
@@ -86,7 +93,7 @@ extension Fuser {
   /// An anchor's result whose rows are stored in another order, where the node does nothing else or reshapes that.
   mutating func place(_ id: NodeID, _ node: Node) -> Pending? {
     guard node.inputs.count == 1, let input = node.inputs.first, var region = pending[input], region.anchor != nil,
-      region.stem == nil, isUsedOnce(input)
+      region.stem == nil, isUsedOnce(input), allows(region.nodes + [id])
     else { return nil }
     let shape = graph.tensorType(input).shape
     if node.op.name == "transpose", region.placement == nil, let axes = try? node.op.attributes.ints("perm"),
@@ -103,37 +110,52 @@ extension Fuser {
   }
 
   /// Why `producer` must be stored before `node` uses it; nil when it can be computed inside.
+  ///
+  /// - Parameter ignoringCost: whether only what is not possible counts.
   func refusal(
     _ value: ValueID, _ producer: Pending, _ id: NodeID, _ node: Node, _ type: TensorType,
-    _ taken: [ValueID: Pending]
-  ) -> String? {
-    if outputs.contains(value) { return "it is an output of the model" }
-    if producer.placement != nil { return "it is stored in another order than it is computed in" }
+    _ taken: [ValueID: Pending], ignoringCost: Bool = false
+  ) -> Refusal? {
+    if !allows(producer.nodes + taken.values.flatMap(\.nodes) + [id]) { return Refusal("it is to stay apart") }
+    if outputs.contains(value) { return Refusal("it is an output of the model") }
+    if producer.placement != nil { return Refusal("it is stored in another order than it is computed in") }
     let uses = users[value]?.count ?? 0
     let isTrivial = producer.cost.isTrivial && producer.anchor == nil
     if uses > 1 && !(isTrivial && (producer.cost.loads <= 1 && producer.cost.isPlain || isSmall(value))) {
       // Where a launch takes longer than computing it again, the kernel that takes it in stores it too if need be.
       let isQuick = graph.tensorType(value).elementCount.estimate <= target.launchElements
-      if producer.anchor != nil || !isQuick { return "\(uses) nodes use it" }
+      if producer.anchor != nil {
+        return Refusal("\(uses) nodes use it, and what a template computes is computed once")
+      }
+      if !isQuick, !ignoringCost { return Refusal("\(uses) nodes use it", repeats: 2) }
     }
     if producer.anchor != nil,
       taken.values.contains(where: { $0.anchor != nil && ($0.stem == nil || $0.stem?.value != producer.stem?.value) })
     {
-      return "another anchor is already inside"
+      return Refusal("another anchor is already inside")
     }
     var trial = taken
     trial[value] = producer
     let combined = combine(id, node, type, trial)
-    if combined.cost.size > Self.largestExpression { return "the expression would have \(combined.cost.size) parts" }
-    if combined.leaves.count > Self.mostBuffers { return "the kernel would read \(combined.leaves.count) tensors" }
-    if producer.anchor != nil || combined.anchor != nil {
-      if combined.cost.hasReduction { return "a reduction does not fit an epilogue" }
-      if group(of: combined, type) == nil { return "the epilogue would not keep the anchor's element order" }
+    if combined.cost.size > Self.largestExpression {
+      return Refusal("the expression would have \(combined.cost.size) parts")
     }
+    if combined.leaves.count > Self.mostBuffers {
+      return Refusal("the kernel would read \(combined.leaves.count) tensors")
+    }
+    if producer.anchor != nil || combined.anchor != nil {
+      if combined.cost.hasReduction { return Refusal("a reduction does not fit an epilogue") }
+      if group(of: combined, type) == nil {
+        return Refusal("the epilogue would not keep the anchor's element order")
+      }
+    }
+    if ignoringCost { return nil }
     let apart = producer.cost.heavyWork + combine(id, node, type, taken).cost.heavyWork
     if combined.cost.heavyWork > 1.01 * apart {
       let times = min((combined.cost.heavyWork / max(1, apart)).rounded(.up), 1e15)
-      return "reductions and calls would be repeated \(Int(exactly: times) ?? 1) times"
+      return Refusal(
+        "reductions and calls would be repeated \(Int(exactly: times) ?? 1) times",
+        heavyWork: combined.cost.heavyWork - apart)
     }
     return recomputation(value, producer, combined, type, isTrivial: isTrivial)
   }
@@ -178,7 +200,7 @@ extension Fuser {
   /// Refuses when an element of `value` would be computed much more often inside than when stored once.
   func recomputation(
     _ value: ValueID, _ producer: Pending, _ combined: Pending, _ type: TensorType, isTrivial: Bool
-  ) -> String? {
+  ) -> Refusal? {
     if producer.anchor != nil || isTrivial && isSmall(value) { return nil }
     let arena = ExprArena()
     var operands = arguments(combined.leaves, arena)
@@ -198,7 +220,9 @@ extension Fuser {
       let type = graph.tensorType(input)
       return operands[input] ?? Operand(argument: arena.addBuffer(type.dtype), type)
     }
-    guard let result = node.op.lower(inputs, [type])?.first else { return "it has no expression form" }
+    guard let result = node.op.lower(inputs, [type])?.first else {
+      return Refusal("it has no expression form")
+    }
     let variables = Kernel.variables(for: type.shape, arena)
     let root = result.at(.coordinates(variables.coordinates), arena)
     if producer.cost.hasReduction, type.shape.last != 1, let inner = variables.variables.last,
@@ -206,7 +230,7 @@ extension Fuser {
     {
       for case .load(_, let index) in evaluated.map({ arena[$0] }) {
         if ExprArena.locals(of: index).contains(inner.name), !index.unitStride(in: inner.name) {
-          return "its reductions would run across their rows"
+          return Refusal("its reductions would run across their rows", repeats: 1)
         }
       }
     }
@@ -221,7 +245,9 @@ extension Fuser {
     let isQuick = valueType.elementCount.estimate <= target.launchElements
     let isHeavy = (producer.cost.hasReduction || producer.cost.isExpensive) && !isQuick
     let limit = isHeavy ? 1.001 : isTrivial ? 8.0 : 4.0
-    if ratio > limit { return "each element would be computed \(Int(ratio.rounded(.up))) times" }
+    if ratio > limit {
+      return Refusal("each element would be computed \(Int(ratio.rounded(.up))) times", repeats: ratio)
+    }
     return nil
   }
 

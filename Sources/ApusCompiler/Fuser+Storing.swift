@@ -103,7 +103,9 @@ extension Fuser {
     let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
     let loops = LoopGroup.Loops(
       kernel: kernel, buffers: buffers, name: name, sources: sources, work: work, elements: type.elementCount.estimate)
-    if !waiting.takes(loops, target, builder) { waiting.launch(target, into: &builder, &log) }
+    if !waiting.takes(loops, target, builder) || !control.wishes.allows(waiting.sources + sources) {
+      waiting.launch(target, into: &builder, &log)
+    }
     waiting.add(loops, builder)
     if !fuses { waiting.launch(target, into: &builder, &log) }
   }
@@ -126,7 +128,10 @@ extension Fuser {
     let type = graph.tensorType(result)
     let axis = given < 0 ? given + type.rank : given
     // Operands with anchors or needed elsewhere are stored first; the rest is computed straight into the result.
-    for input in node.inputs where pending[input]?.anchor != nil || !isUsedOnce(input) { try store(input, &builder) }
+    for input in node.inputs {
+      guard let own = pending[input] else { continue }
+      if own.anchor != nil || !isUsedOnce(input) || !allows(own.nodes + [id]) { try store(input, &builder) }
+    }
     let slot = builder.allocate(result)
     var offset: Dim = 0
     for input in node.inputs {

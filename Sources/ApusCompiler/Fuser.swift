@@ -93,7 +93,7 @@ struct Fuser {
       type.dtype != .string
     {
       if let template, template.takesEpilogue {
-        let views = try storeOperands(node, template, &builder)
+        let views = try storeOperands(id, node, template, &builder)
         pending[result] = Pending(
           nodes: [id], leaves: [], element: { operands in operands[result] ?? Operand(argument: 0, type) },
           anchor: Anchor(template: template, value: result, views: views), cost: ExpressionCost())
@@ -113,6 +113,8 @@ struct Fuser {
         }
       }
     }
+    recordStores(
+      before: id, node.inputs, template.map { "\($0.name) computes it, from memory" } ?? "it is computed as a whole")
     for input in node.inputs { try store(input, &builder) }
     waiting.launch(target, into: &builder, &log)
     if let template, let result = node.outputs.first {
@@ -158,15 +160,18 @@ struct Fuser {
 
   /// Brings a template's operands into memory, but for those that it reads in place.
   mutating func storeOperands(
-    _ node: Node, _ template: any KernelTemplate, _ builder: inout StepBuilder
+    _ id: NodeID, _ node: Node, _ template: any KernelTemplate, _ builder: inout StepBuilder
   ) throws(BuildError) -> [ValueID: StridedView] {
     var views: [ValueID: StridedView] = [:]
     for (operand, input) in node.inputs.enumerated() {
-      if let view = view(input), template.readsInPlace(operand, view, in: graph) {
+      if let view = view(input), template.readsInPlace(operand, view, in: graph),
+        allows((pending[input]?.nodes ?? []) + [id])
+      {
         if isUsedOnce(input) { pending[input] = nil }
         try store(view.source, &builder)
         views[input] = view
       } else {
+        recordStores(before: id, [input], "\(template.name) reads its operands from memory")
         try store(input, &builder)
       }
     }

@@ -6,6 +6,11 @@ package struct FusionLog: Sendable {
     package let consumer: String
     package let isTaken: Bool
     package let reason: String
+    /// Names of the model's nodes.
+    package var producerNodes: [String] = []
+    package var consumerNode = ""
+    /// What taking it should save in a run, by the cost model; less than nothing where it costs. Nil where it is no matter of cost.
+    package var microseconds: Double?
   }
 
   package private(set) var entries: [Entry] = []
@@ -13,13 +18,39 @@ package struct FusionLog: Sendable {
   package init() {}
 
   package mutating func record(_ producer: String, into consumer: String, taken: Bool, _ reason: String) {
-    entries.append(Entry(producer: producer, consumer: consumer, isTaken: taken, reason: reason))
+    record(Entry(producer: producer, consumer: consumer, isTaken: taken, reason: reason))
   }
 
-  /// One line an entry: `taken`, `refused`, producer, consumer, reason.
+  package mutating func record(_ entry: Entry) { entries.append(entry) }
+
+  /// One line an entry: `taken`, `refused`, producer, consumer, reason, what taking it should save.
   package var text: String {
     entries.map { entry in
-      "\(entry.isTaken ? "taken  " : "refused") \(entry.producer) -> \(entry.consumer): \(entry.reason)\n"
+      let gain =
+        entry.microseconds.map { " (predicted \($0 < 0 ? "loss" : "gain") \(Self.text($0.magnitude)) us)" } ?? ""
+      let nodes = entry.consumerNode.isEmpty ? "" : " [\(entry.consumerNode)]"
+      return
+        "\(entry.isTaken ? "taken  " : "refused") \(entry.producer) -> \(entry.consumer)\(nodes): \(entry.reason)\(gain)\n"
     }.joined()
+  }
+
+  private static func text(_ microseconds: Double) -> String {
+    let tenths = Int(min(microseconds * 10, 1e15).rounded())
+    return "\(tenths / 10).\(tenths % 10)"
+  }
+}
+
+/// How fast a usual machine of a target moves and computes, for estimates.
+package struct MachineRates: Sendable {
+  /// Bytes that are read or written, and simple operations done, in a microsecond.
+  package var bytes: Double
+  package var operations: Double
+  /// Microseconds that a launch takes by itself.
+  package var launch: Double
+
+  package init(bytes: Double, operations: Double, launch: Double) {
+    self.bytes = bytes
+    self.operations = operations
+    self.launch = launch
   }
 }

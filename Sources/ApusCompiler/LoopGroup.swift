@@ -22,6 +22,9 @@ struct LoopGroup {
   /// Slots that they write.
   private var written: Set<Int> = []
 
+  /// Names of the model's nodes that wait.
+  var sources: [String] { members.flatMap(\.sources) }
+
   /// Whether loops can go along with those that wait.
   func takes(_ loops: Loops, _ target: any Target, _ builder: StepBuilder) -> Bool {
     guard let last = members.last else { return true }

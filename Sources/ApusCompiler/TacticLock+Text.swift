@@ -7,6 +7,9 @@ extension TacticLock {
   /// The text that ``init(text:path:)`` reads.
   package var text: String {
     var text = "\(Self.header)\n# step TACTIC ELEMENT-TYPES MEASURED NODES, run OPERATIONS SECONDS\n"
+    for (word, wishes) in [("fuse", wishes.together), ("no-fuse", wishes.apart)] {
+      for names in wishes { text += ([word] + names.map(JSONText.quoted)).joined(separator: " ") + "\n" }
+    }
     for section in sections {
       text += "\ntarget \(JSONText.quoted(section.target)) profile \(JSONText.quoted(section.profile)) "
       text += "compiler \(JSONText.quoted(section.compiler))\n"
@@ -39,7 +42,8 @@ extension TacticLock {
         problems.append(
           Diagnostic(
             "APUS-B-0062", "this is no line of a lock: \(line.prefix(60))", place: "\(path), line \(index + 1)",
-            hint: "A line is 'target \"…\" profile \"…\" compiler \"…\"', 'step \"TACTIC\" TYPES TIME \"NODE\" …' "
+            hint:
+              "A line is 'fuse \"NODE\" …', 'no-fuse \"NODE\" …', 'target \"…\" profile \"…\" compiler \"…\"', 'step \"TACTIC\" TYPES TIME \"NODE\" …' "
               + "or 'run OPERATIONS SECONDS'."))
       }
     }
@@ -68,7 +72,16 @@ extension TacticLock {
       sections.append(Section(target: target, profile: profile, compiler: compiler))
       return true
     }
-    if sections.isEmpty { return false }
+    if sections.isEmpty {
+      let names = words.dropFirst().compactMap(\.quoted)
+      if names.isEmpty || names.count != words.count - 1 { return false }
+      switch first {
+      case .bare("fuse"): wishes.together.append(names)
+      case .bare("no-fuse"): wishes.apart.append(names)
+      default: return false
+      }
+      return true
+    }
     let section = sections.count - 1
     if first == .bare("run") {
       guard words.count == 3, let work = words[1].bare.flatMap({ Int($0) }),

@@ -51,6 +51,9 @@ package protocol Target: Sendable {
   /// What steps take where some run beside others; nil where all run one after the other.
   var laneModel: (any LaneModel)? { get }
 
+  /// How fast a usual machine is.
+  var rates: MachineRates { get }
+
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
@@ -65,6 +68,9 @@ extension Target {
   package func compilerVersion() throws(BuildError) -> String { "none" }
 
   package var laneModel: (any LaneModel)? { nil }
+
+  /// Two cores with a memory of their own.
+  package var rates: MachineRates { MachineRates(bytes: 30_000, operations: 8_000, launch: 2) }
 
   package func loops(beside kernels: [Kernel]) -> KernelCode? { nil }
 
