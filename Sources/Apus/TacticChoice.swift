@@ -91,18 +91,30 @@ package func build(
   var result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
   var report: TuningReport?
   if options.lock == nil, var cache = try choice.timings() {
+    let start = ContinuousClock.now
     let (tuned, found) = try tune(
       result.plans, for: choice.tuning.effort, cache: &cache, jobs: jobs, progress: options.progress)
     report = found
     if let warning = cache.cache.warning(cache.path) { report?.warnings.append(warning) }
-    if !found.changes.isEmpty {
-      result.plans = tuned
-      if options.earlier.isEmpty {
-        let warnings = result.warnings
-        options.lock = try lock(tuned, options.wishes, backend, jobs, found)
-        result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
-        result.warnings = warnings
-      }
+    result.plans = tuned
+    var hasChanged = !found.changes.isEmpty
+    if let effort = choice.tuning.effort,
+      let fusions = try fusions(model, backend, names, jobs, options, result, effort, start, &cache)
+    {
+      report?.fusions = fusions.trials
+      report?.duration = ContinuousClock.now - start
+      result.plans = fusions.plans
+      hasChanged = hasChanged || options.wishes != fusions.wishes
+      options.wishes = fusions.wishes
+    }
+    if hasChanged, options.earlier.isEmpty {
+      let warnings = result.warnings
+      options.lock = try lock(result.plans, options.wishes, backend, jobs, found)
+      result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
+      result.warnings = warnings
+    }
+    for trial in report?.fusions ?? [] {
+      result.log.measure(trial.producer, into: trial.consumer, microseconds: 1e6 * trial.measured)
     }
   }
   if let path = choice.lockOutput?.path {
@@ -112,6 +124,21 @@ package func build(
     }
   }
   return (result, report)
+}
+
+/// Tries fusion decisions the other way in the time that is left; nil where there is none, or several targets share the decisions.
+private func fusions(
+  _ model: Model, _ backend: Backend, _ names: [String], _ jobs: Int?, _ options: BuildOptions, _ result: BuildResult,
+  _ effort: TuningEffort, _ start: ContinuousClock.Instant, _ cache: inout TimingCacheFile
+) throws -> FusionTrials? {
+  let end = start + effort.duration
+  guard effort.fusionCount > 0, ContinuousClock.now < end, result.plans.targets.count == 1, options.earlier.isEmpty,
+    let device = try? backend.makeDevice(nil), (try? Engine.plans(of: result.plans, fitting: device)) != nil
+  else { return nil }
+  var trials = FusionTrials(
+    model, for: backend, targets: names, jobs: jobs, options: options, plans: result.plans, on: device)
+  try trials.run(result.log, most: effort.fusionCount, until: end, &cache)
+  return trials
 }
 
 /// A lock of plans, with what was measured.

@@ -111,7 +111,7 @@ private func settle(
 
 extension Plan {
   /// What the time of a whole run is kept under.
-  fileprivate var runKey: String {
+  var runKey: String {
     TimingCache.key(of: self, Dictionary(uniqueKeysWithValues: shapeSymbols.map { ($0.name, Dim($0).estimate) }))
   }
 }

@@ -16,7 +16,25 @@ package struct TuningReport: Sendable {
     package var isKept: Bool
   }
 
+  /// A fusion decision that was tried the other way.
+  package struct Fusion: Sendable {
+    /// Nodes of the model: whether the first is computed inside of the second.
+    package var producer: String
+    package var consumer: String
+    package var wasTaken: Bool
+    /// What taking it was predicted to save.
+    package var predicted: Double
+    /// Seconds of the steps that it changes; equal where the difference is within the noise.
+    package var secondsBefore: Double
+    package var secondsAfter: Double
+    package var isAdopted: Bool
+
+    /// What taking it saves.
+    package var measured: Double { (secondsBefore - secondsAfter) * (wasTaken ? -1 : 1) }
+  }
+
   package var changes: [Tuner.Change] = []
+  package var fusions: [Fusion] = []
   package var runs: [Run] = []
   package var warnings: [Diagnostic] = []
   /// How long it took.

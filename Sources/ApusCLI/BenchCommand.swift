@@ -11,7 +11,9 @@ struct BenchCommand: ParsableCommand {
     abstract: "Measure latency, throughput, load time and memory.",
     discussion: """
       Runs until the warm-up is over, then measures every run for the duration. Inputs that are not given are random. \
-      With --layers the steps are timed one by one, which slows the whole a little.
+      With --layers the steps are timed one by one, which slows the whole a little, and compared with what the device can do, \
+      measured in the same run: the share of the roofline that a step reaches, what bounds it, and what would be saved if it \
+      were as fast as that.
 
         apus bench model.apus --shape images=1x3x640x640 --duration 5
         apus bench model.apus --layers
@@ -121,6 +123,8 @@ struct BenchCommand: ParsableCommand {
     context.record(to: log)
     let measurement = try measure(context, profile, progress)
     context.time(context.activeProfile, with: nil)
+    let peakMemory = BenchReport.measuredPeakMemory()
+    let ceilings = layers ? try session.engine.device.ceilings() : nil
     let memory = try MemoryMeasurement(session.engine, context, inputs.entries)
     let device =
       session.engine.device.sharesHostMemory
@@ -132,7 +136,10 @@ struct BenchCommand: ParsableCommand {
     let report = BenchReport(
       model: model, inputs: inputs.entries, session: session,
       profile: session.engine.profiles[context.activeProfile].name, measurement: measurement,
-      device: device, memory: memory, layers: profiler)
+      device: device, memory: memory,
+      layers: profiler.map {
+        LayerTable(layers: $0.layers, ceilings: ceilings, serialisesLanes: $0.serialisesLanes)
+      }, peakMemory: peakMemory)
     print(json ? report.json.description : report.text)
   }
 

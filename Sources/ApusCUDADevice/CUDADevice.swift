@@ -10,7 +10,7 @@ public final class CUDADevice: Device {
   public let memoryByteCount: Int
   public let scratchCount = 1
   public let sharesHostMemory = false
-  private let processor: CUDADriver.Processor
+  let processor: CUDADriver.Processor
   let context: CUDAContext
   private let pool: MemoryPool
   private let libraries: CUDALibraries

@@ -22,6 +22,8 @@ package struct BuildOptions: Sendable {
   package var lock: TacticLock?
   /// Most lanes beside the first that branches may be spread over, where the target's devices can run them side by side.
   package var auxiliaryStreams: Int
+  /// Whether a lock that does not fit is an error; if not, it is followed where it fits.
+  package var locksStrictly = true
   /// What is to be computed together or apart, whatever the cost model says.
   package var wishes: FusionWishes
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
@@ -110,8 +112,10 @@ package enum Builder {
       if target.hostIsElsewhere, !options.allowsHostOperations { try refuseHostSteps(plans) }
       lowered += plans
       if let lock = options.lock {
-        result.warnings += try lock.warnings(for: target)
-        if position == targets.count - 1 { try lock.check(lowered) }
+        if options.locksStrictly {
+          result.warnings += try lock.warnings(for: target)
+          if position == targets.count - 1 { try lock.check(lowered) }
+        }
         for index in plans.indices { plans[index].timings = lock.timings(of: plans[index]) }
       }
       try dump(plans, shared, targets.count == 1 ? "" : "\(target.fingerprint.target)-")

@@ -11,6 +11,8 @@ package struct FusionLog: Sendable {
     package var consumerNode = ""
     /// What taking it should save in a run, by the cost model; less than nothing where it costs. Nil where it is no matter of cost.
     package var microseconds: Double?
+    /// What taking it was measured to save in a run; 0 for what is within the noise. Nil where that was not tried.
+    package var measuredMicroseconds: Double?
   }
 
   package private(set) var entries: [Entry] = []
@@ -23,14 +25,24 @@ package struct FusionLog: Sendable {
 
   package mutating func record(_ entry: Entry) { entries.append(entry) }
 
+  /// Adds what was measured of a decision.
+  package mutating func measure(_ producer: String, into consumer: String, microseconds: Double) {
+    for index in entries.indices
+    where entries[index].producerNodes.last == producer && entries[index].consumerNode == consumer {
+      entries[index].measuredMicroseconds = microseconds
+    }
+  }
+
   /// One line an entry: `taken`, `refused`, producer, consumer, reason, what taking it should save.
   package var text: String {
     entries.map { entry in
       let gain =
         entry.microseconds.map { " (predicted \($0 < 0 ? "loss" : "gain") \(Self.text($0.magnitude)) us)" } ?? ""
+      let measured =
+        entry.measuredMicroseconds.map { " (measured \($0 < 0 ? "loss" : "gain") \(Self.text($0.magnitude)) us)" } ?? ""
       let nodes = entry.consumerNode.isEmpty ? "" : " [\(entry.consumerNode)]"
       return
-        "\(entry.isTaken ? "taken  " : "refused") \(entry.producer) -> \(entry.consumer)\(nodes): \(entry.reason)\(gain)\n"
+        "\(entry.isTaken ? "taken  " : "refused") \(entry.producer) -> \(entry.consumer)\(nodes): \(entry.reason)\(gain)\(measured)\n"
     }.joined()
   }
 

@@ -94,7 +94,7 @@ package struct FusionWishes: Sendable, Hashable {
       if !texts.contains(text) { texts.append(text) }
     }
     if !texts.isEmpty { return texts.joined(separator: "; ") }
-    return "none of them uses another's result, or what uses it computes with whole tensors"
+    return "none of them uses another's result, or that is in memory by then for others"
   }
 
   private static func text(_ names: [String]) -> String { names.map { "'\($0)'" }.joined(separator: ", ") }

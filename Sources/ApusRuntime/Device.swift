@@ -76,6 +76,9 @@ public protocol Device: AnyObject, Sendable {
     _ call: LibraryCall, sizes: [Int], workspaceByteCount: Int
   ) throws(DeviceError) -> any DeviceCall
 
+  /// Finds out what the device can do at most; nil where that cannot be said.
+  func ceilings() throws(DeviceError) -> DeviceCeilings?
+
   /// Makes a queue of work. Each context has its own unless it is given one.
   func makeStream(priority: StreamPriority) throws(DeviceError) -> any DeviceStream
 }
@@ -89,6 +92,8 @@ extension Device {
   }
 
   public var memoryUse: DeviceMemoryUse? { nil }
+
+  public func ceilings() throws(DeviceError) -> DeviceCeilings? { nil }
 
   public func resetMemoryPeak() {}
 

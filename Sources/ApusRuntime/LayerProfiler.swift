@@ -1,4 +1,4 @@
-import ApusCore
+public import ApusCore
 public import ApusPlan
 
 /// Times of the steps of a context's runs, which come one after the other, whatever lanes they are on. Nested steps count for themselves and for the step that holds them.
@@ -19,9 +19,11 @@ public final class LayerProfiler {
     /// Arithmetic operations and bytes moved per run.
     public var work: Int
     public var traffic: Int
+    /// Element type of the first of its operands; nil for steps that only hold others.
+    public var dtype: DType?
   }
 
-  private let rows: [(step: Step, depth: Int)]
+  private let rows: [(step: Step, depth: Int, dtype: DType?)]
   private var times: [[Duration]]
   private var current: [Duration]
   private var counts: [Int]
@@ -33,7 +35,7 @@ public final class LayerProfiler {
   public let serialisesLanes: Bool
 
   public init(plan: Plan) {
-    rows = Self.rows(plan.steps, depth: 0)
+    rows = Self.rows(plan.steps, plan, depth: 0)
     serialisesLanes = rows.contains { $0.step.lane != 0 }
     times = [[Duration]](repeating: [], count: rows.count)
     current = [Duration](repeating: .zero, count: rows.count)
@@ -42,9 +44,14 @@ public final class LayerProfiler {
     traffic = counts
   }
 
-  private static func rows(_ steps: [Step], depth: Int) -> [(step: Step, depth: Int)] {
+  private static func rows(
+    _ steps: [Step], _ plan: Plan, depth: Int
+  ) -> [(step: Step, depth: Int, dtype: DType?)] {
     steps.flatMap { step in
-      [(step, depth)] + step.action.nested.flatMap { rows($0, depth: depth + 1) }
+      let first = step.action.buffers?.first.flatMap { plan.slots[$0].type.tensor?.dtype }
+      var inner = plan
+      if case .piece(let piece) = step.action { inner = piece.plan }
+      return [(step, depth, first)] + step.action.nested.flatMap { rows($0, inner, depth: depth + 1) }
     }
   }
 
@@ -82,7 +89,7 @@ public final class LayerProfiler {
       return Layer(
         step: index, depth: row.depth, name: row.step.name, sources: row.step.sources, tactic: row.step.tactic,
         count: counts[index], median: sorted.isEmpty ? .zero : sorted[sorted.count / 2], work: work[index],
-        traffic: traffic[index])
+        traffic: traffic[index], dtype: row.dtype)
     }
   }
 

@@ -67,9 +67,10 @@ import Testing
     let entry = usual.log.entries.first { $0.producerNodes == ["wave"] && $0.consumerNode == "minus" }
     #expect(entry?.isTaken == false && entry?.reason == "2 nodes use it", "\(usual.log.text)")
     var wish = alone
-    wish.fusing = [["wave", "minus"], ["wave", "size"]]
+    wish.fusing = [["wave", "minus"]]
     let forced = try Self.built(wish)
-    for node in ["minus", "size"] { #expect(Self.sources(forced).contains { $0.isSuperset(of: ["wave", node]) }) }
+    #expect(!Self.sources(usual).contains { $0.isSuperset(of: ["wave", "minus"]) })
+    #expect(Self.sources(forced).contains { $0.isSuperset(of: ["wave", "minus"]) })
     #expect(try Self.outputs(forced.plans) == Self.outputs(usual.plans))
   }
 
@@ -112,5 +113,22 @@ import Testing
     let diff = EngineDiff(try Self.built().plans, try Self.built(TacticChoice(keepingApart: [["act"]])).plans)
     let fusion = try #require(diff.entries.first { $0.topic == .fusion })
     #expect(fusion.subject.contains("act") && fusion.second?.contains("act by 'loops'") == true, "\(fusion)")
+  }
+
+  /// With time left, decisions that cost alone decided are tried the other way.
+  @Test func decisionsAreMeasured() throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).timings")
+    defer { try? FileManager.default.removeItem(at: file) }
+    let choice = TacticChoice(tuning: .lasting(.seconds(8)), timingCache: file)
+    let (result, tuning) = try build(
+      try Self.model(), for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice)
+    let report = try #require(tuning)
+    #expect(!report.fusions.isEmpty && report.duration <= .seconds(8.8), "\(report)")
+    #expect(report.fusions.allSatisfy { $0.isAdopted == ($0.secondsAfter < $0.secondsBefore) })
+    #expect(result.log.entries.contains { $0.measuredMicroseconds != nil } && result.log.text.contains("(measured "))
+    let usual = try Self.outputs(try Self.built().plans)
+    for (a, b) in zip(try Self.outputs(result.plans), usual) {
+      #expect(zip(a, b).allSatisfy { abs($0 - $1) <= 1e-4 * max(1, abs($1)) })
+    }
   }
 }

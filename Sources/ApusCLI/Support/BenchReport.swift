@@ -46,10 +46,12 @@ struct BenchReport {
   /// What the device takes with inputs and outputs in its memory, where that is not the host's.
   let device: DeviceMeasurement?
   let memory: MemoryMeasurement?
-  let layers: LayerProfiler?
+  let layers: LayerTable?
 
   /// The most memory the process has held, in MiB.
-  private var peakMemory: Double {
+  let peakMemory: Double
+
+  static func measuredPeakMemory() -> Double {
     let field = SystemFile.fields("/proc/self/status")["VmHWM"] ?? ""
     return (field.split(separator: " ").first).flatMap { Double($0) }.map { $0 / 1024 } ?? 0
   }
@@ -73,10 +75,7 @@ struct BenchReport {
     if session.engine.plans.count > 1 { lines.insert("profile: \(profile)", at: 2) }
     if let build = session.buildTime { lines.append("build: \(Units.fixed(Units.milliseconds(build) / 1000, 1)) s") }
     lines.append("peak memory: \(Units.fixed(peakMemory, 1)) MiB")
-    if let layers {
-      let note = layers.serialisesLanes ? "Steps on several lanes are timed one after the other.\n" : ""
-      lines.append("\n" + note + LayerTable(layers: layers.layers).text)
-    }
+    if let layers { lines.append("\n" + layers.text) }
     return lines.joined(separator: "\n")
   }
 
@@ -92,10 +91,7 @@ struct BenchReport {
     ]
     if let device { members += device.json }
     if let memory { members.append(memory.json) }
-    if let layers {
-      members.append(("layers", LayerTable(layers: layers.layers).json))
-      members.append(("layers_serialise_lanes", .bool(layers.serialisesLanes)))
-    }
+    if let layers { members += layers.members }
     return .object(members)
   }
 }

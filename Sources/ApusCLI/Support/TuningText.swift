@@ -16,6 +16,15 @@ struct TuningText {
       "\(report.judgedCount) of \(report.regionCount) regions judged, \(report.measuredCount) tactics measured, "
       + "\(report.knownCount) known; \(report.changes.isEmpty ? "nothing is faster otherwise" : "\(report.changes.count) changed")\n"
     if !report.changes.isEmpty { text += table + "\n" }
+    if !report.fusions.isEmpty {
+      let adopted = report.fusions.filter(\.isAdopted)
+      text += "\(report.fusions.count) fusion decisions tried the other way, \(adopted.count) of them changed\n"
+      for fusion in adopted {
+        text +=
+          "  \(fusion.producer) \(fusion.wasTaken ? "apart from" : "inside of") \(fusion.consumer): "
+          + "\(Units.fixed(1e6 * fusion.secondsAfter, 1)) us, before \(Units.fixed(1e6 * fusion.secondsBefore, 1)) us\n"
+      }
+    }
     for run in report.runs {
       text +=
         "profile '\(run.profile)': a run takes \(Units.fixed(1000 * run.secondsAfter, 4)) ms, before "
@@ -55,6 +64,17 @@ struct TuningText {
               ("sources", .strings(change.sources)),
               ("before", .string(change.before)), ("before_us", .number(1e6 * change.secondsBefore)),
               ("after", .string(change.after)), ("after_us", .number(1e6 * change.secondsAfter)),
+            ])
+          })
+      ),
+      (
+        "fusions",
+        .array(
+          report.fusions.map { fusion in
+            .object([
+              ("producer", .string(fusion.producer)), ("consumer", .string(fusion.consumer)),
+              ("was_taken", .bool(fusion.wasTaken)), ("predicted_us", .number(1e6 * fusion.predicted)),
+              ("measured_us", .number(1e6 * fusion.measured)), ("adopted", .bool(fusion.isAdopted)),
             ])
           })
       ),

@@ -7,7 +7,11 @@ package struct TuningEffort: Sendable, Hashable {
   /// How long the tactics of one region are timed, unless they are settled before.
   package var regionDuration: Duration
 
-  package init(duration: Duration, candidateCounts: [Int], regionDuration: Duration) {
+  /// How many fusion decisions are tried the other way, where there is time left.
+  package var fusionCount: Int
+
+  package init(duration: Duration, candidateCounts: [Int], regionDuration: Duration, fusionCount: Int) {
+    self.fusionCount = fusionCount
     self.duration = duration
     self.candidateCounts = candidateCounts
     self.regionDuration = regionDuration
@@ -15,15 +19,17 @@ package struct TuningEffort: Sendable, Hashable {
 
   /// The few tactics of each region that the cost model prefers, in 10 seconds at most.
   package static let quick = TuningEffort(
-    duration: .seconds(10), candidateCounts: [4], regionDuration: .milliseconds(150))
+    duration: .seconds(10), candidateCounts: [4], regionDuration: .milliseconds(150), fusionCount: 0)
 
-  /// All tactics, in 5 minutes at most.
+  /// All tactics, and fusion decisions the other way, in 5 minutes at most.
   package static let full = TuningEffort(
-    duration: .seconds(300), candidateCounts: [4, 20, 80], regionDuration: .seconds(1))
+    duration: .seconds(300), candidateCounts: [4, 20, 80], regionDuration: .seconds(1), fusionCount: 100)
 
   /// What there is time for.
   package static func lasting(_ duration: Duration) -> TuningEffort {
-    TuningEffort(duration: duration, candidateCounts: [4, 20], regionDuration: .milliseconds(300))
+    TuningEffort(
+      duration: duration, candidateCounts: [4, 20], regionDuration: .milliseconds(300),
+      fusionCount: 30)
   }
 
   /// The part of the duration that is kept for comparing whole runs.

@@ -47,4 +47,22 @@ const char *apus_feature_name(int32_t index);
 /// Whether the processor and the system support feature `index`.
 int32_t apus_feature_supported(int32_t index);
 
+/// A kernel, as compiled ones are called.
+typedef void (*apus_kernel)(void *const *buffers, const int64_t *params, int64_t block, int64_t blocks, void *scratch);
+
+/// Kernels that find out what the processor can do at most.
+typedef struct {
+  /// Multiplies and adds f32 in registers, `params[0]` times; two factors in buffer 0, 64 bytes a block for results in 1.
+  apus_kernel multiply;
+  /// Reads its part of the `params[0]` bytes of buffer 0; 64 bytes a block for results in buffer 1.
+  apus_kernel read;
+  /// Does nothing.
+  apus_kernel nothing;
+  /// Operations of one of the times of `multiply`, in each block.
+  int64_t operations;
+} apus_probes;
+
+/// The probes for this processor.
+apus_probes apus_find_probes(void);
+
 #endif
