@@ -92,8 +92,17 @@ package func build(
   var report: TuningReport?
   if options.lock == nil, var cache = try choice.timings() {
     let start = ContinuousClock.now
+    let rebuild: (Fingerprint, RegionTactics) throws -> [Plan] = { target, tactics in
+      var options = options
+      options.chosen = tactics
+      return try Builder.build(
+        model.graph, name: model.name, metadata: model.metadata, targets: [try backend.makeTarget(target.target, jobs)],
+        options: options
+      ).plans
+    }
     let (tuned, found) = try tune(
-      result.plans, for: choice.tuning.effort, cache: &cache, jobs: jobs, progress: options.progress)
+      result.plans, for: choice.tuning.effort, cache: &cache, jobs: jobs,
+      rebuild: options.earlier.isEmpty ? rebuild : nil, progress: options.progress)
     report = found
     if let warning = cache.cache.warning(cache.path) { report?.warnings.append(warning) }
     result.plans = tuned

@@ -14,11 +14,13 @@ package import ApusRuntime
 ///   - effort: how much to measure; nil measures nothing.
 ///   - cache: where figures come from and go to.
 ///   - device: what to measure on; nil for the device of this machine.
+///   - rebuild: builds the plans of a target anew by what was chosen; nil replaces steps.
 /// - Returns: the plans, those of each target together.
 /// - Throws: ``EngineFileError`` when there is no device that runs the engine, ``BuildError`` when nothing can be compiled.
 package func tune(
   _ plans: [Plan], for effort: TuningEffort?, cache: inout TimingCacheFile, jobs: Int? = nil,
   device: (any Device)? = nil,
+  rebuild: ((Fingerprint, RegionTactics) throws -> [Plan])? = nil,
   progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
 ) throws -> (plans: [Plan], report: TuningReport) {
   let start = ContinuousClock.now
@@ -42,14 +44,15 @@ package func tune(
         place: "target", hint: "Build the engine again.")
     }
     let device = own.flatMap { $0.target == fingerprint ? $0.device : nil }
+    let own = rebuild.map { rebuild in { choices in try rebuild(fingerprint, choices) } }
     var outcome = try Tuner.tune(
       plans, for: target, on: device, effort: effort, until: end.flatMap { end in effort.map { end - $0.comparison } },
-      cache: &cache, progress: progress)
+      rebuild: own, cache: &cache, progress: progress)
     if let device, let end {
       report.target = fingerprint.target
       report.device = device.identity
       let limit = min(end, ContinuousClock.now + (effort?.comparison ?? .zero))
-      try settle(&outcome, plans, target, device, until: limit, &cache, &report)
+      try settle(&outcome, plans, target, device, until: limit, own, &cache, &report)
     }
     report.add(outcome, isCounted: device != nil || effort == nil)
     result += outcome.plans
@@ -61,7 +64,8 @@ package func tune(
 /// Runs the changed profiles as they were and as they are, and takes back what is no faster.
 private func settle(
   _ outcome: inout Tuner.Outcome, _ before: [Plan], _ target: any Target, _ device: any Device,
-  until end: ContinuousClock.Instant, _ cache: inout TimingCacheFile, _ report: inout TuningReport
+  until end: ContinuousClock.Instant, _ rebuild: ((RegionTactics) throws -> [Plan])?, _ cache: inout TimingCacheFile,
+  _ report: inout TuningReport
 ) throws {
   let changed = Set(outcome.changes.map(\.profile))
   if changed.isEmpty { return }
@@ -99,7 +103,7 @@ private func settle(
     // All figures are known by now: the same decisions for the other profiles, without measuring.
     let warnings = outcome.warnings
     let counts = (outcome.knownCount, outcome.measuredCount, outcome.judgedCount)
-    outcome = try Tuner.tune(before, for: target, on: device, keeping: kept, cache: &cache)
+    outcome = try Tuner.tune(before, for: target, on: device, keeping: kept, rebuild: rebuild, cache: &cache)
     outcome.warnings = warnings
     (outcome.knownCount, outcome.measuredCount, outcome.judgedCount) = counts
   }

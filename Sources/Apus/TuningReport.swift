@@ -35,6 +35,8 @@ package struct TuningReport: Sendable {
 
   package var changes: [Tuner.Change] = []
   package var fusions: [Fusion] = []
+  /// How well the cost model ordered the tactics of each region.
+  package var rankings: [Ranking] = []
   package var runs: [Run] = []
   package var warnings: [Diagnostic] = []
   /// How long it took.
@@ -56,6 +58,7 @@ package struct TuningReport: Sendable {
     warnings += outcome.warnings
     if !isCounted { return }
     regionCount += outcome.regionCount
+    rankings += outcome.rankings
     judgedCount += outcome.judgedCount
     knownCount += outcome.knownCount
     measuredCount += outcome.measuredCount

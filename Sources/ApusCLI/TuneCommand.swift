@@ -12,7 +12,8 @@ struct TuneCommand: ParsableCommand {
     discussion: """
       Building chooses by a cost model; here the ways of each product, convolution and attention are timed at the sizes \
       that the profiles are tuned for, and the engine is written anew, whole or not at all. Its results stay the same but \
-      for the order of sums. Figures are kept in a timing cache: what is known is not measured again, and builds on other \
+      for the order of sums. Ways that keep weights in another layout need the model: `apus build --tune` measures them too. \
+      Figures are kept in a timing cache: what is known is not measured again, and builds on other \
       machines can use it.
 
         apus tune model.apus --budget 60s
@@ -56,9 +57,8 @@ struct TuneCommand: ParsableCommand {
     let plans = try EngineFile.read(engine)
     var cache = try timings.file()
     if let warning = cache.cache.warning(cache.path) { printError("warning \(warning)") }
-    let (tuned, report) = try tune(plans, for: effort, cache: &cache, jobs: jobs) {
-      progress.update($0.rawValue, $1, of: $2)
-    }
+    let (tuned, report) = try tune(
+      plans, for: effort, cache: &cache, jobs: jobs, progress: { progress.update($0.rawValue, $1, of: $2) })
     let path = output ?? engine
     if output != nil || !report.changes.isEmpty { try EngineFile.write(tuned, to: path) }
     if let writeLock {

@@ -80,8 +80,25 @@ enum Grain: String, CaseIterable {
   /// A tactic's name with the grain, which goes without saying when it is the usual one.
   func name(_ tactic: String) -> String { self == .usual ? tactic : "\(tactic) \(rawValue)" }
 
-  /// The grains of a tactic as ways to compute a region.
-  static func tactics(_ name: String) -> [TacticCandidate] { allCases.map { TacticCandidate(name: $0.name(name)) } }
+  /// A tactic's name without its grain.
+  static func base(_ tactic: String) -> String {
+    for grain in allCases where grain != .usual && tactic.hasSuffix(" \(grain.rawValue)") {
+      return String(tactic.dropLast(grain.rawValue.count + 1))
+    }
+    return tactic
+  }
+
+  /// Ways to compute a region, the preferred one first, in all grains: first each way as usual, by what it should take, then each
+  /// in the other grains.
+  static func tactics(_ ways: [(name: String, microseconds: Double)]) -> [TacticCandidate] {
+    guard let first = ways.first else { return [] }
+    let sorted = [first] + ways.dropFirst().sorted { $0.microseconds < $1.microseconds }
+    return [[Grain.usual], Grain.allCases.filter { $0 != .usual }].flatMap { grains in
+      sorted.flatMap { way in
+        grains.map { TacticCandidate(name: $0.name(way.name), microseconds: way.microseconds) }
+      }
+    }
+  }
 }
 
 /// Sizes of the register block of the matrix-product core, as `gemm.h` derives them.
@@ -102,8 +119,39 @@ struct GemmBlock {
     #endif
   }
 
+  private init(_ block: GemmBlock, rows: Int, vectors: Int) {
+    lanes = block.lanes
+    self.rows = rows
+    self.vectors = vectors
+  }
+
+  /// Blocks that fit the registers, the usual one first.
+  static func all(cpu: CPUTarget, columns: Int?) -> [GemmBlock] {
+    let usual = GemmBlock(cpu: cpu, columns: columns)
+    #if arch(arm64)
+      return [usual]
+    #else
+      let others = cpu.vectorBytes == 64 ? [(12, 1), (12, 2), (6, 4)] : [(6, 1), (6, 2)]
+      // No panel is wider than what the columns need.
+      let fitting = others.filter { other in
+        other != (usual.rows, usual.vectors) && (other.1 == 1 || (columns ?? .max) > usual.lanes * (other.1 - 1))
+      }
+      return [usual] + fitting.map { GemmBlock(usual, rows: $0.0, vectors: $0.1) }
+    #endif
+  }
+
   var columns: Int { lanes * vectors }
-  var macro: String { "NV \(vectors)" }
+  var macros: [String] { ["NV \(vectors)", "APUS_MR \(rows)"] }
+
+  /// What a product takes on two usual cores.
+  func microseconds(rows m: Double, columns n: Int, depth: Double) -> Double {
+    let padded = (m / Double(rows)).rounded(.up) * Double(rows)
+    let wide = Double((n + columns - 1) / columns * columns)
+    // Products of registers for each register that is loaded.
+    let share = Double(rows * vectors) / (Double(rows * vectors) + 0.5 * Double(rows + vectors))
+    let compute = 2 * padded * wide * depth / (Double(lanes) * 30_000 * share)
+    return max(compute, 4 * (wide * depth + m * depth + m * Double(n)) / 30_000)
+  }
   var tactic: String { "gemm \(rows)x\(columns)" }
 
   /// Micro-tiles of rows that are worked on while panels stream past, for sums of length `depth`.

@@ -24,6 +24,8 @@ package struct BuildOptions: Sendable {
   package var auxiliaryStreams: Int
   /// Whether a lock that does not fit is an error; if not, it is followed where it fits.
   package var locksStrictly = true
+  /// What measuring chose, where there is no lock.
+  package var chosen: RegionTactics?
   /// What is to be computed together or apart, whatever the cost model says.
   package var wishes: FusionWishes
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
@@ -251,7 +253,9 @@ package enum Builder {
     var builder = StepBuilder(graph, sharing: shared)
     builder.runSymbols = runSymbols(graph)
     placeInputs(graph, &builder)
-    let control = ControlLowering(target: target, fuses: options.fuses, locked: locked, wishes: options.wishes)
+    let control = ControlLowering(
+      target: target, fuses: options.fuses, locked: locked, chosen: options.chosen?.of(profile: plan.profile.name),
+      wishes: options.wishes)
     var fuser = Fuser(graph, target: target, fuses: options.fuses, control: control, log: log, tactic: tactic)
     try fuser.run(into: &builder)
     log = fuser.log

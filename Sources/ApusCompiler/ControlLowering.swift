@@ -8,6 +8,8 @@ struct ControlLowering {
   let fuses: Bool
   /// The tactics that a lock names.
   let locked: LockedTactics?
+  /// The tactics that measuring chose.
+  var chosen: RegionTactics?
   /// What is to be computed together or apart.
   var wishes = FusionWishes()
 

@@ -53,11 +53,16 @@ extension Fuser {
     waiting.launch(target, into: &builder, &log)
     let first = builder.steps.count
     var region = region
-    if tactic == nil, let wanted = control.locked?.next(for: region.names), tactics.dropFirst().contains(wanted) {
-      region.tactic = wanted
+    var alternatives = tactic == nil ? RegionGraph.alternatives(to: region, tactics) : nil
+    if tactic == nil {
+      let chosen = alternatives.flatMap { control.chosen?.tactic(for: $0) }
+      if let wanted = control.locked?.next(for: region.names) ?? chosen, tactics.dropFirst().contains(wanted) {
+        region.tactic = wanted
+        alternatives?.chosen = wanted
+      }
     }
     try template.emit(region, into: &builder)
-    if tactic == nil, let alternatives = RegionGraph.alternatives(to: region, tactics) {
+    if let alternatives {
       builder.offer(alternatives, from: first)
     }
   }

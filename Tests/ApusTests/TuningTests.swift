@@ -139,4 +139,59 @@ import Testing
     }
     #expect(try result(tuned) == result(plans))
   }
+
+  /// A 3x3 convolution, which can be summed in several blocks or computed by transforms.
+  private static func convolution() throws -> Model {
+    let (channels, outputs) = (32, 48)
+    let proto = ONNXModel.model(
+      [
+        ONNXModel.node("Conv", ["x", "k"], ["c"], name: "conv", [ONNXModel.attribute("pads", [1, 1, 1, 1])]),
+        ONNXModel.node("Relu", ["c"], ["y"], name: "act"),
+      ],
+      inputs: [ONNXModel.value("x", ONNXModel.float, [1, channels, 12, 12])],
+      outputs: [ONNXModel.value("y", ONNXModel.float, [1, outputs, 12, 12])],
+      constants: [
+        ONNXModel.constant(
+          "k", [outputs, channels, 3, 3], floats: (0..<outputs * channels * 9).map { Float($0 % 61) / 610 - 0.05 })
+      ])
+    return try proto.bytes.withUnsafeBytes {
+      try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
+    }
+  }
+
+  /// All ways to compute a region agree, and one that keeps weights in another layout is built by; in an engine alone it cannot be.
+  @Test func layoutsAreChosenToo() throws {
+    let folder = try Folder()
+    let file = folder.url.appendingPathComponent("timings")
+    let model = try Self.convolution()
+    func built(_ choice: TacticChoice) throws -> (result: BuildResult, tuning: TuningReport?) {
+      try build(model, for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice)
+    }
+    let report = try #require(try built(TacticChoice(tuning: .lasting(.seconds(30)), timingCache: file)).tuning)
+    #expect(report.warnings.isEmpty, "\(report.warnings)")
+    let known = try TimingCacheFile(path: file.path).cache.sorted
+    for tactic in ["conv 6x16", "conv 6x8", "winograd 2x2", "winograd 4x4"] {
+      #expect(known.contains { $0.tactic == tactic }, "\(known.map(\.tactic))")
+    }
+    #expect(report.rankings.summary?.count == 1)
+    let other = folder.url.appendingPathComponent("other")
+    var figures = TimingCacheFile.empty(other.path)
+    try figures.add(
+      known.map { entry in
+        var copy = entry
+        copy.seconds = entry.tactic == "winograd 2x2" ? 1e-6 : 2e-6
+        return copy
+      })
+    let usual = try built(TacticChoice()).result.plans
+    let (chosen, tuning) = try built(TacticChoice(timingCache: other))
+    #expect(chosen.plans[0].steps.contains { $0.tactic == "winograd 2x2" && $0.sources == ["conv", "act"] })
+    #expect(tuning?.changes.first?.after == "winograd 2x2" && tuning?.changes.first?.sources == ["conv", "act"])
+    let kept = try tune(usual, for: nil, cache: &figures)
+    #expect(!kept.plans[0].steps.contains { $0.tactic == "winograd 2x2" })
+    let x = RandomTensor.make(.f32, [1, 32, 12, 12], seed: 9)
+    func result(_ plans: [Plan]) throws -> [Double] {
+      try Engine(plans: plans, threads: 2).makeContext().run(inputs: ["x": x])["y"]?.tensor?.doubles ?? []
+    }
+    for (a, b) in zip(try result(chosen.plans), try result(usual)) { #expect(abs(a - b) < 1e-4) }
+  }
 }

@@ -15,6 +15,12 @@ struct TuningText {
     text +=
       "\(report.judgedCount) of \(report.regionCount) regions judged, \(report.measuredCount) tactics measured, "
       + "\(report.knownCount) known; \(report.changes.isEmpty ? "nothing is faster otherwise" : "\(report.changes.count) changed")\n"
+    if let ranking = report.rankings.summary {
+      text +=
+        "the cost model's order: rank correlation \(Units.fixed(ranking.correlation, 2)), its first tactic is "
+        + "\(Units.fixed(100 * ranking.first, 1))% slower than the fastest, the best of its first five "
+        + "\(Units.fixed(100 * ranking.firstFive, 1))% (means of \(ranking.count) regions)\n"
+    }
     if !report.changes.isEmpty { text += table + "\n" }
     if !report.fusions.isEmpty {
       let adopted = report.fusions.filter(\.isAdopted)
@@ -66,6 +72,15 @@ struct TuningText {
               ("after", .string(change.after)), ("after_us", .number(1e6 * change.secondsAfter)),
             ])
           })
+      ),
+      (
+        "ranking",
+        report.rankings.summary.map { ranking in
+          .object([
+            ("regions", .int(ranking.count)), ("correlation", .number(ranking.correlation)),
+            ("regret_of_first", .number(ranking.first)), ("regret_of_first_five", .number(ranking.firstFive)),
+          ])
+        } ?? .null
       ),
       (
         "fusions",

@@ -1,5 +1,5 @@
 // Matrix product on B packed in panels of NR columns. Needs prelude.h.
-// Macros: KERNEL (name prefix), EPILOGUE, T, TA, TB, ACC, NV; see README.md.
+// Macros: KERNEL (name prefix), EPILOGUE, T, TA, TB, ACC, NV, APUS_MR; see README.md.
 #ifndef KERNEL
 #define KERNEL kernel
 #endif
@@ -29,10 +29,12 @@
 #undef FN
 #define FN(n) APUS_CAT3(KERNEL, _, n)
 
+#ifndef APUS_MR
 #if APUS_VREGS == 32 && APUS_VB == 64
 #define APUS_MR 12
 #else
 #define APUS_MR 6
+#endif
 #endif
 #define MR APUS_MR
 #define NR (NV * APUS_VB / (i64)sizeof(ACC))

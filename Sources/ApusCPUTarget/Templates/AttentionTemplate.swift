@@ -52,7 +52,7 @@ struct AttentionTemplate: KernelTemplate {
     parameters.append(op.offset)
     let block = GemmBlock(cpu: cpu, columns: nil)
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.attention], macros: [block.macro], buffers: buffers, parameters: parameters,
+      texts: [KernelText.gemm, KernelText.attention], macros: block.macros, buffers: buffers, parameters: parameters,
       call: """
           const apus_attention_args g = {.q = (const float *)buffers[0], .k = (const float *)buffers[1],
             .v = (const float *)buffers[2], .ctx = CTX, .B = P(0), .heads = P(1), .kvHeads = P(2), .Sq = P(3), .Sk = P(4),

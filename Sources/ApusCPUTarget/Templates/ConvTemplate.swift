@@ -71,23 +71,52 @@ struct ConvTemplate: KernelTemplate {
     return nil
   }
 
-  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
-    guard let weights = region.graph[region.node.inputs[1]].constant,
-      let groups = try? region.node.op.attributes.int("groups"), groups > 0
-    else { return [] }
-    let block = GemmBlock(cpu: cpu, columns: weights.shape[0] / groups)
-    return Grain.tactics(winograd(region.node, weights, in: region.graph, groups, block)?.name ?? tactic(block))
-  }
+  /// A way to compute a convolution.
+  private enum Way {
+    case direct(GemmBlock)
+    case transformed(Winograd)
 
-  private func winograd(
-    _ node: Node, _ weights: HostTensor, in graph: Graph, _ groups: Int, _ block: GemmBlock
-  ) -> Winograd? {
-    WindowForm(node, in: graph, kernel: Array(weights.shape.dropFirst().dropLast())).flatMap {
-      Winograd.choose($0, outputs: weights.shape[0], groups: groups, block)
+    var name: String {
+      switch self {
+      case .direct(let block): "conv \(block.rows)x\(block.columns)"
+      case .transformed(let winograd): winograd.name
+      }
     }
   }
 
-  private func tactic(_ block: GemmBlock) -> String { "conv \(block.rows)x\(block.columns)" }
+  /// The ways that there are, the preferred one first.
+  private func ways(_ form: WindowForm, _ weights: HostTensor, _ groups: Int) -> [Way] {
+    let outputs = weights.shape[0]
+    let blocks = GemmBlock.all(cpu: cpu, columns: outputs / groups)
+    let chosen = Winograd.choose(form, outputs: outputs, groups: groups, blocks[0])
+    var ways = blocks.map { Way.direct($0) }
+    for winograd in Winograd.all(form, outputs: outputs, groups: groups, blocks[0]) {
+      if winograd.tile == chosen?.tile {
+        ways.insert(.transformed(winograd), at: 0)
+      } else {
+        ways.append(.transformed(winograd))
+      }
+    }
+    return ways
+  }
+
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let weights = region.graph[region.node.inputs[1]].constant,
+      let groups = try? region.node.op.attributes.int("groups"), groups > 0,
+      let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
+    else { return [] }
+    let depth = Double(form.taps * form.channels / groups)
+    return Grain.tactics(
+      ways(form, weights, groups).map { way in
+        switch way {
+        case .direct(let block):
+          let columns = weights.shape[0] / groups
+          let rows = Double(form.pixels.estimate)
+          return (way.name, Double(groups) * block.microseconds(rows: rows, columns: columns, depth: depth))
+        case .transformed(let winograd): return (way.name, winograd.microseconds)
+        }
+      })
+  }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let (graph, node) = (region.graph, region.node)
@@ -96,9 +125,12 @@ struct ConvTemplate: KernelTemplate {
     else { return }
     let outputs = weights.shape[0]
     let (perGroup, outPerGroup) = (form.channels / groups, outputs / groups)
-    let block = GemmBlock(cpu: cpu, columns: outPerGroup)
-    if let winograd = Winograd.choose(form, outputs: outputs, groups: groups, block) {
-      return winograd.emit(region, weights, Grain(of: region), into: &builder)
+    let ways = ways(form, weights, groups)
+    let way = ways.first { $0.name == region.tactic.map(Grain.base) } ?? ways[0]
+    let block: GemmBlock
+    switch way {
+    case .transformed(let winograd): return winograd.emit(region, weights, Grain(of: region), into: &builder)
+    case .direct(let chosen): block = chosen
     }
     let depth = form.taps * perGroup
     // Weights are [O, kh, kw, C/g]: a row of the sum is a (tap, channel) pair.
@@ -114,7 +146,7 @@ struct ConvTemplate: KernelTemplate {
     let scratch = chunk * block.rows * perRow + copied
     let zeros = builder.addConstant(HostTensor(.f32, [perGroup]), name: "zeros")
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv], macros: [block.macro],
+      texts: [KernelText.gemm, KernelText.conv], macros: block.macros,
       buffers: [builder.slot(node.inputs[0]), builder.addConstant(packed, name: graph[node.inputs[1]].name), zeros],
       parameters: form.parameters,
       call: """
@@ -128,7 +160,7 @@ struct ConvTemplate: KernelTemplate {
       region,
       blocks: block.blocks(
         batches: Dim(groups), rows: form.pixels, columns: Dim(outPerGroup), depth: Dim(depth), Grain(of: region)),
-      scratchBytes: Dim(scratch), tactic: Grain(of: region).name(tactic(block)), into: &builder)
+      scratchBytes: Dim(scratch), tactic: Grain(of: region).name(way.name), into: &builder)
   }
 }
 

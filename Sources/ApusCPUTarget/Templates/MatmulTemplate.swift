@@ -27,17 +27,40 @@ struct MatmulTemplate: KernelTemplate {
   func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout? {
     guard operand == 1, graph[view?.source ?? node.inputs[1]].constant != nil,
       let form = MatmulForm(graph.tensorType(node.inputs[0]), graph.tensorType(node.inputs[1])),
-      let n = form.columns.constantValue, let k = form.depth.constantValue,
+      let n = form.columns.constantValue
+    else { return nil }
+    return layout(form, GemmBlock(cpu: cpu, columns: n), view)
+  }
+
+  private func layout(_ form: MatmulForm, _ block: GemmBlock, _ view: StridedView?) -> PackedLayout? {
+    guard let n = form.columns.constantValue, let k = form.depth.constantValue,
       let batches = (form.bStride == 0 ? 1 : form.batches).constantValue
     else { return nil }
-    let block = GemmBlock(cpu: cpu, columns: n)
     let panels = PackedPanels(batches: batches, depth: k, columns: n, width: block.columns, isTransposed: view != nil)
     return panels.layout
   }
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
     guard let form = form(region) else { return [] }
-    return Grain.tactics(tactic(form, GemmBlock(cpu: cpu, columns: form.columns.constantValue)))
+    let rows = Double(form.batches.estimate) * Double(form.rows.estimate)
+    return Grain.tactics(
+      blocks(form, region).map {
+        (
+          tactic(form, $0),
+          $0.microseconds(rows: rows, columns: form.columns.estimate, depth: Double(form.depth.estimate))
+        )
+      })
+  }
+
+  /// The blocks that can be used, the preferred one first: a constant that others read too has the layout of that one.
+  private func blocks(_ form: MatmulForm, _ region: AnchorRegion) -> [GemmBlock] {
+    let all = GemmBlock.all(cpu: cpu, columns: form.columns.constantValue)
+    return region.layouts[region.source(of: region.node.inputs[1])] == nil ? all : Array(all.prefix(1))
+  }
+
+  private func block(_ form: MatmulForm, _ region: AnchorRegion) -> GemmBlock {
+    let blocks = blocks(form, region)
+    return blocks.first { region.tactic.map(Grain.base) == tactic(form, $0) } ?? blocks[0]
   }
 
   private func form(_ region: AnchorRegion) -> MatmulForm? {
@@ -56,12 +79,10 @@ struct MatmulTemplate: KernelTemplate {
     let graph = region.graph
     let inputs = region.node.inputs
     guard let form = form(region) else { return }
-    let block = GemmBlock(cpu: cpu, columns: form.columns.constantValue)
+    let block = block(form, region)
     let packed: Int
     let source = region.source(of: inputs[1])
-    if let constant = graph[source].constant,
-      let layout = layout(of: 1, of: region.node, region.views[inputs[1]], in: graph)
-    {
+    if let constant = graph[source].constant, let layout = layout(form, block, region.views[inputs[1]]) {
       packed = builder.addPacked(constant, layout, name: graph[source].name)
     } else {
       packed = pack(form, block, builder.slot(inputs[1]), region, &builder)
@@ -70,7 +91,7 @@ struct MatmulTemplate: KernelTemplate {
     let grain = Grain(of: region)
     let panel = form.columns.ceilDivided(by: Dim(block.columns)) * Dim(block.columns) * form.depth
     let call = TemplateCall(
-      texts: [KernelText.gemm], macros: [block.macro], buffers: [builder.slot(inputs[0]), packed],
+      texts: [KernelText.gemm], macros: block.macros, buffers: [builder.slot(inputs[0]), packed],
       parameters: [
         form.batches, form.rows, form.columns, form.depth, form.aStride, form.bStride == 0 ? 0 : panel,
       ],
@@ -96,7 +117,7 @@ struct MatmulTemplate: KernelTemplate {
     let target = builder.addTemporary(.f32, batches * panels * Dim(block.columns) * form.depth)
     let text = """
       \(KernelText.prelude)#define KERNEL KERNEL_NAME
-      #define \(block.macro)
+      \(block.macros.map { "#define \($0)" }.joined(separator: "\n"))
       \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
         const apus_pack_args g = {.src = buffers[0], .dst = buffers[1], .batch = params[0], .inner = 1, .K = params[1],
           .N = params[2], .sK = params[2], .sN = 1, .sOuter = params[3]};

@@ -24,12 +24,7 @@ package struct Winograd {
   ///
   /// What is read of weights comes from memory: transformed they are 1.8 or 4 times larger, which few pixels do not pay for.
   static func choose(_ form: WindowForm, outputs: Int, groups: Int, _ block: GemmBlock) -> Winograd? {
-    guard groups == 1, form.kernel == (3, 3), form.strides == (1, 1), form.dilations == (1, 1),
-      form.channels % block.lanes == 0, form.channels >= 16, outputs >= 8
-    else { return nil }
-    let ways = [2, 4].filter { $0 <= knob.level }.map {
-      Winograd(form: form, outputs: outputs, block: block, tile: $0)
-    }
+    let ways = all(form, outputs: outputs, groups: groups, block)
     let matrix = Double(form.channels * outputs)
     // Operations and bytes in a microsecond of two usual cores.
     let (operations, bytes) = (Double(block.lanes) * 24_000, 30_000.0)
@@ -38,6 +33,19 @@ package struct Winograd {
     let best = ways.map { ($0, $0.microseconds(matrix, operations, bytes)) }.min { $0.1 < $1.1 }
     guard let best, best.1 < direct else { return nil }
     return best.0
+  }
+
+  /// The tiles that the text computes and that are asked for.
+  static func all(_ form: WindowForm, outputs: Int, groups: Int, _ block: GemmBlock) -> [Winograd] {
+    guard groups == 1, form.kernel == (3, 3), form.strides == (1, 1), form.dilations == (1, 1),
+      form.channels % block.lanes == 0, form.channels >= 16, outputs >= 8
+    else { return [] }
+    return [2, 4].filter { $0 <= knob.level }.map { Winograd(form: form, outputs: outputs, block: block, tile: $0) }
+  }
+
+  /// What it takes on two usual cores.
+  var microseconds: Double {
+    microseconds(Double(form.channels * outputs), Double(block.lanes) * 24_000, 30_000)
   }
 
   private func microseconds(_ matrix: Double, _ operations: Double, _ bytes: Double) -> Double {
@@ -69,7 +77,7 @@ package struct Winograd {
       name: "\(name), panels of \(block.columns)", pack: pack, index: { coordinates, _ in coordinates[0] })
     let zeros = builder.addConstant(HostTensor(.f32, [channels]), name: "zeros")
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv, KernelText.winograd], macros: [block.macro, "WINO \(tile)"],
+      texts: [KernelText.gemm, KernelText.conv, KernelText.winograd], macros: block.macros + ["WINO \(tile)"],
       buffers: [
         builder.slot(region.node.inputs[0]),
         builder.addPacked(weights, layout, name: graph[region.node.inputs[1]].name), zeros,

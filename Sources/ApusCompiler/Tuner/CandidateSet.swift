@@ -44,6 +44,16 @@ struct CandidateSet {
 
   func plan(_ tactic: String) -> Plan? { plans.first { $0.profile.name == tactic } }
 
+  /// Whether the steps of a tactic can take the place of those of the first: they read constants in the layouts that are there.
+  func canReplace(_ tactic: String) -> Bool {
+    guard let old = plans.first, let new = plan(tactic) else { return false }
+    // Equal constants of the plans are at one place.
+    return new.slots.allSatisfy { slot in
+      guard case .constant = slot.storage else { return true }
+      return old.slots.contains { $0.storage == slot.storage && $0.type == slot.type }
+    }
+  }
+
   /// How many functions plans of some tactics launch.
   func functionCount(_ tactics: Set<String>) -> Int {
     var symbols: Set<String> = []

@@ -21,7 +21,7 @@ struct RegionGraph {
     let constants = (0..<text.constants.count).compactMap { text.constants["c\($0)"]?.type }
     return Alternatives(
       region: text.text, constants: constants, tactics: tactics,
-      chosen: region.tactic ?? tactics[0], stepCount: 1)
+      chosen: tactics[0], stepCount: 1)
   }
 
   /// The nodes of a region with what they read as inputs. The anchor's constants stay constants, since templates keep them in

@@ -54,12 +54,16 @@ extension Tuner {
     for (tactic, key) in zip(candidates.tactics, candidates.keys) {
       seconds[tactic] = cache.cache.seconds(key, at: place)
     }
-    outcome.knownCount += seconds.count
+    for (tactic, key) in zip(candidates.tactics, candidates.keys) where seconds[tactic] != nil {
+      if counted.insert(key).inserted { outcome.knownCount += 1 }
+    }
     guard let timer, seconds.count < candidates.tactics.count else { return seconds }
-    let wanted = affordable(candidates, possible(candidates, candidates.tactics.filter { seconds[$0] == nil }))
+    let open = candidates.tactics.filter { seconds[$0] == nil && (!replaces || candidates.canReplace($0)) }
+    let wanted = affordable(candidates, possible(candidates, open))
     if wanted.isEmpty { return seconds }
     let measured = try measure(candidates, timer, wanted)
     outcome.measuredCount += measured.count
+    for (tactic, key) in zip(candidates.tactics, candidates.keys) where measured[tactic] != nil { counted.insert(key) }
     try cache.add(
       zip(candidates.tactics, candidates.keys).compactMap { tactic, key in
         measured[tactic].map {

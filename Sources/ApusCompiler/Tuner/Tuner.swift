@@ -31,8 +31,18 @@ package struct Tuner {
     /// Tactics whose times were known, and those that were measured.
     package var knownCount = 0
     package var measuredCount = 0
+    /// How well the cost model ordered the tactics of each region that was judged.
+    package var rankings: [Ranking] = []
     /// Seconds of the tactics of each region, by its text.
     package var seconds: [String: [String: Double]] = [:]
+
+    /// Adds the changes of a profile, those that gain most first.
+    fileprivate mutating func add(_ found: [Change]) {
+      changes += found.sorted {
+        let gains = [$0, $1].map { Double($0.count) * ($0.secondsBefore - $0.secondsAfter) }
+        return gains[0] == gains[1] ? $0.sources.lexicographicallyPrecedes($1.sources) : gains[0] > gains[1]
+      }
+    }
 
     /// Adds warnings that are new.
     mutating func add(_ problems: [Diagnostic]) {
@@ -58,10 +68,14 @@ package struct Tuner {
   var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
   private var keptProfiles: Set<String> = []
+  /// Whether steps are replaced in plans that stay as they are otherwise.
+  var replaces = true
   /// Libraries whose tactics cannot be measured on the device, and those whose shall not be.
   var missing: Set<Library> = []
   var declined: Set<Library> = []
   var outcome: Outcome
+  /// Keys of the tactics that are counted as known or measured.
+  var counted: Set<String> = []
 
   /// What the tactics that are taken where there are such begin with, however long they take.
   package static let knob = Knob(
@@ -76,13 +90,7 @@ package struct Tuner {
   /// A tactic takes another's place when it is faster by more than this share.
   private static let margin = 0.02
 
-  /// What makes two steps' regions one.
-  private struct Region: Hashable {
-    var text: String
-    var constants: [TensorType]
-
-    init(_ alternatives: Alternatives) { (text, constants) = (alternatives.region, alternatives.constants) }
-  }
+  typealias Region = RegionTactics.Region
 
   /// Tunes the plans of one target.
   ///
@@ -92,18 +100,22 @@ package struct Tuner {
   ///   - effort: how much to measure; nil measures nothing.
   ///   - deadline: when measuring ends.
   ///   - keeping: names of profiles that stay as they are.
+  ///   - rebuild: builds the target's plans anew by what was chosen; nil replaces steps of the plans as they are, which leaves out
+  ///     tactics that keep constants in another layout.
   ///   - cache: where figures come from and go to.
   /// - Returns: the plans, with steps replaced where another tactic is faster.
   package static func tune(
     _ plans: [Plan], for target: any Target, on device: (any Device)?, effort: TuningEffort? = nil,
-    until deadline: ContinuousClock.Instant? = nil, keeping: Set<String> = [], cache: inout TimingCacheFile,
+    until deadline: ContinuousClock.Instant? = nil, keeping: Set<String> = [],
+    rebuild: ((RegionTactics) throws -> [Plan])? = nil, cache: inout TimingCacheFile,
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) throws -> Outcome {
     var tuner = Tuner(plans, target, device, effort, deadline, cache, progress)
     tuner.keptProfiles = keeping
+    tuner.replaces = rebuild == nil
     defer { cache = tuner.cache }
     try tuner.decide()
-    try tuner.apply()
+    if let rebuild { try tuner.apply(rebuild) } else { try tuner.apply() }
     return tuner.outcome
   }
 
@@ -148,6 +160,7 @@ package struct Tuner {
     // Without a timer once is enough: figures of all tactics are looked up.
     let counts = timer == nil ? [Int.max] : effort?.candidateCounts ?? []
     var judged: Set<Region> = []
+    var rankings: [Region: Ranking] = [:]
     for (turn, count) in counts.enumerated() {
       for (index, (region, alternatives)) in regions.enumerated() {
         progress(.tune, turn * regions.count + index, counts.count * regions.count)
@@ -157,10 +170,12 @@ package struct Tuner {
         guard let own = seconds[alternatives.chosen] else { continue }
         judged.insert(region)
         outcome.seconds[region.text, default: [:]].merge(seconds) { $1 }
+        rankings[region] = Ranking(alternatives.tactics.compactMap { seconds[$0] })
         decisions[region] = decision(candidates, seconds, own, wish)
       }
     }
     outcome.judgedCount = judged.count
+    outcome.rankings = regions.compactMap { rankings[$0.region] }
     progress(.tune, 1, 1)
   }
 
@@ -182,7 +197,9 @@ package struct Tuner {
     _ candidates: CandidateSet, _ seconds: [String: Double], _ own: Double, _ wish: String
   ) -> Decision? {
     // In the order of the cost model, so that equal times decide nothing.
-    let known = candidates.tactics.filter { seconds[$0] != nil }
+    let known = candidates.tactics.filter { tactic in
+      seconds[tactic] != nil && (!replaces || candidates.canReplace(tactic))
+    }
     let wanted = known.filter { !wish.isEmpty && $0.hasPrefix(wish) }
     let best = (wanted.isEmpty ? known : wanted).min { (seconds[$0] ?? .infinity) < (seconds[$1] ?? .infinity) }
     guard let best, let least = seconds[best], best != candidates.tactics[0],
@@ -192,6 +209,32 @@ package struct Tuner {
   }
 
   // MARK: Applying
+
+  /// Has plans built anew.
+  private mutating func apply(_ rebuild: (RegionTactics) throws -> [Plan]) throws {
+    if decisions.isEmpty { return }
+    for plan in outcome.plans where !keptProfiles.contains(plan.profile.name) {
+      var changes: [Region: Change] = [:]
+      var order: [Region] = []
+      for (index, step) in plan.allSteps.enumerated() {
+        guard let alternatives = step.alternatives, let decision = decisions[Region(alternatives)] else { continue }
+        let region = Region(alternatives)
+        if changes[region] == nil { order.append(region) }
+        let steps = plan.allSteps.dropFirst(index).prefix(alternatives.stepCount)
+        changes[region, default: change(plan, Array(steps).distinctSources, alternatives, decision)].count += 1
+      }
+      outcome.add(order.compactMap { changes[$0] })
+    }
+    outcome.plans = try rebuild(RegionTactics(decisions.mapValues(\.winner), keeping: keptProfiles))
+  }
+
+  private func change(
+    _ plan: Plan, _ sources: [String], _ alternatives: Alternatives, _ decision: Decision
+  ) -> Change {
+    Change(
+      profile: plan.profile.name, sources: sources, count: 0, before: alternatives.chosen, after: decision.winner,
+      secondsBefore: decision.seconds[alternatives.chosen] ?? 0, secondsAfter: decision.seconds[decision.winner] ?? 0)
+  }
 
   private mutating func apply() throws(BuildError) {
     if decisions.isEmpty { return }
@@ -206,19 +249,13 @@ package struct Tuner {
         guard let decision = decisions[region], let old = decision.candidates.plan(alternatives.chosen),
           let new = decision.candidates.plan(decision.winner)
         else { return nil }
-        let change = Change(
-          profile: profile, sources: sources, count: 0, before: alternatives.chosen, after: decision.winner,
-          secondsBefore: decision.seconds[alternatives.chosen] ?? 0,
-          secondsAfter: decision.seconds[decision.winner] ?? 0)
+        let change = change(outcome.plans[index], sources, alternatives, decision)
         return PlanSplice.Replacement(old: old, new: new, sources: decision.candidates.sources) {
           changes[region, default: change].count += 1
         }
       }
       outcome.plans[index] = plan
-      outcome.changes += changes.values.sorted {
-        let gains = [$0, $1].map { Double($0.count) * ($0.secondsBefore - $0.secondsAfter) }
-        return gains[0] == gains[1] ? $0.sources.lexicographicallyPrecedes($1.sources) : gains[0] > gains[1]
-      }
+      outcome.add(Array(changes.values))
     }
     var plans = outcome.plans
     try splice.compile(&plans, target) { progress(.compile, $0, $1) }
