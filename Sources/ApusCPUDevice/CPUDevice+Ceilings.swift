@@ -8,35 +8,15 @@ extension CPUDevice {
     let probes = apus_find_probes()
     let byteCount = min(max(4 * identity.cacheByteCount, 128 << 20), 512 << 20)
     let source = try allocate(byteCount: byteCount)
-    let results = try allocate(byteCount: 64 * threadCount)
     source.base.initializeMemory(as: UInt8.self, repeating: 1, count: byteCount)
-    source.base.initializeMemory(as: Float.self, repeating: 0.5, count: 2)
-    let bytes = Self.best(of: 12) { try? launch(probes.read, source, results, byteCount) }
+    let read = ProbeLaunch(probes.read, byteCount, source: source.base)
+    let bytes = Self.best(of: 12) { read.run(on: pool) }
     let steps = 400_000
-    let multiply = Self.best(of: 12) { try? launch(probes.multiply, source, results, steps) }
-    let nothing = Self.best(of: 400) { try? launch(probes.nothing, source, results, 0) }
+    let multiply = Self.best(of: 12) { [probe = ProbeLaunch(probes.multiply, steps)] in probe.run(on: pool) }
+    let nothing = Self.best(of: 400) { [probe = ProbeLaunch(probes.nothing, 0)] in probe.run(on: pool) }
     return DeviceCeilings(
       operationsPerSecond: [.f32: Double(threadCount * steps) * Double(probes.operations) / multiply],
       bytesPerSecond: Double(byteCount) / bytes, launchSeconds: nothing, isComputeMeasured: true)
-  }
-
-  /// Runs a probe on all threads.
-  private func launch(
-    _ probe: apus_kernel?, _ source: DeviceBuffer, _ results: DeviceBuffer, _ parameter: Int
-  ) throws(DeviceError) {
-    guard let probe else { return }
-    let handle = unsafeBitCast(probe, to: UnsafeMutableRawPointer.self)
-    let buffers: [UnsafeMutableRawPointer?] = [source.base, results.base]
-    let parameters = [Int64(parameter)]
-    buffers.withUnsafeBufferPointer { buffers in
-      parameters.withUnsafeBufferPointer { parameters in
-        guard let first = buffers.baseAddress, let number = parameters.baseAddress else { return }
-        pool.run(
-          DeviceLaunch(
-            function: DeviceFunction(handle: handle), buffers: first, bufferCount: 2, parameters: number,
-            parameterCount: 1, blocks: threadCount, scratch: nil, scratchStride: 0))
-      }
-    }
   }
 
   /// Seconds of the fastest of some runs.
@@ -48,5 +28,39 @@ extension CPUDevice {
       best = min(best, ContinuousClock.now - start)
     }
     return max(best / .seconds(1), 1e-9)
+  }
+}
+
+/// A probe on all threads of a pool, a block for each.
+struct ProbeLaunch {
+  private let probe: apus_kernel?
+  private let parameter: Int64
+  private let source: UnsafeMutableRawPointer?
+
+  /// - Parameter source: what it reads; nil for two factors.
+  init(_ probe: apus_kernel?, _ parameter: Int, source: UnsafeMutableRawPointer? = nil) {
+    self.probe = probe
+    self.parameter = Int64(parameter)
+    self.source = source
+  }
+
+  func run(on pool: ThreadPool) {
+    guard let probe else { return }
+    let blocks = pool.threadCount
+    let handle = unsafeBitCast(probe, to: UnsafeMutableRawPointer.self)
+    withUnsafeTemporaryAllocation(byteCount: 64 * (blocks + 1), alignment: 64) { memory in
+      guard let base = memory.baseAddress else { return }
+      base.initializeMemory(as: Float.self, repeating: 0.5, count: 2)
+      withUnsafeTemporaryAllocation(of: UnsafeMutableRawPointer?.self, capacity: 2) { buffers in
+        _ = buffers.initialize(fromContentsOf: [source ?? base, base + 64])
+        guard let first = buffers.baseAddress else { return }
+        withUnsafePointer(to: parameter) { parameter in
+          pool.run(
+            DeviceLaunch(
+              function: DeviceFunction(handle: handle), buffers: UnsafePointer(first), bufferCount: 2,
+              parameters: parameter, parameterCount: 1, blocks: blocks, scratch: nil, scratchStride: 0))
+        }
+      }
+    }
   }
 }

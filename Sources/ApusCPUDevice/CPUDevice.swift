@@ -95,5 +95,8 @@ final class CPUStream: DeviceStream {
     memset(target, Int32(byte), byteCount)
   }
 
+  /// Gives each thread some tens of microseconds of work, in which those that sleep wake up.
+  func rouse() { ProbeLaunch(apus_find_probes().multiply, 20_000).run(on: pool) }
+
   func synchronize() throws(DeviceError) {}
 }

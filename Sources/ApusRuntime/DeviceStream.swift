@@ -71,6 +71,9 @@ public protocol DeviceStream: AnyObject {
   /// Waits as ``synchronize()`` does, and keeps what went wrong for that: memory can be given back afterwards.
   func drain()
 
+  /// Has everything that computes ready at once, as it is within a run and may not be after a while of other work.
+  func rouse()
+
   /// Notes the time at which the stream gets to this point.
   func mark() throws(DeviceError) -> any DeviceMark
 
@@ -123,6 +126,8 @@ public protocol CapturedWork: AnyObject {}
 
 extension DeviceStream {
   public func drain() {}
+
+  public func rouse() {}
 
   public func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
     preconditionFailure("the device makes no calls ready")

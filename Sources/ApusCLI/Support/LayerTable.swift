@@ -75,7 +75,7 @@ struct LayerTable {
   }
 
   /// What reports hold: the steps, and the ceilings that they are compared with.
-  var members: [(String, JSON)] { 
+  var members: [(String, JSON)] {
     [
       ("layers", json), ("layers_serialise_lanes", .bool(serialisesLanes)),
       ("ceilings", ceilings.map(Self.json) ?? .null),

@@ -99,6 +99,7 @@ struct CandidateTimer {
       for input in inputs where input.byteCount <= device.identity.cacheByteCount / 4 {
         stream.copy(from: input.buffer.base, to: side.base, byteCount: input.byteCount)
       }
+      stream.rouse()
     }
     for index in running where times[index].count >= Settling.leastRuns {
       results[index].seconds = Settling.Estimate(times[index]).median

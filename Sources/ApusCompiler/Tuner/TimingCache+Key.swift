@@ -2,10 +2,14 @@ import ApusCore
 package import ApusPlan
 
 extension TimingCache {
+  /// Number of the way in which times are taken: figures of another one are not compared with.
+  private static let method: UInt64 = 2
+
   /// The hash of all that decides how long a plan takes on a device: the kernels, whose names are hashes of their sources, and
   /// their sizes.
   package static func key(of plan: Plan, _ sizes: [String: Int]) -> String {
     var hash = ContentHash()
+    hash.add(method)
     hash.add(plan.fingerprint.target)
     func add(_ dim: Dim) { hash.add(UInt64(bitPattern: Int64(dim.evaluate { sizes[$0] } ?? -1))) }
     plan.eachStep { step, plan in

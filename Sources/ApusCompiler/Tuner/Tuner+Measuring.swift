@@ -80,6 +80,10 @@ extension Tuner {
     let left = (deadline - ContinuousClock.now) / .seconds(1)
     let own = candidates.tactics[0]
     var taken = tactics
+    if !hasCompiled {
+      // Nobody knows how long compiling takes here: few tell.
+      taken = Set(candidates.tactics.filter(tactics.contains).prefix(2))
+    }
     for tactic in candidates.tactics.reversed() where left < predictedSeconds(candidates, taken.union([own])) {
       taken.remove(tactic)
     }
@@ -112,6 +116,7 @@ extension Tuner {
     }
     if plans.count < 2, tactics != [own] { return [:] }
     let perFunction = (ContinuousClock.now - start) / .seconds(1) / Double(max(1, candidates.functionCount(all)))
+    hasCompiled = true
     compileSeconds = max(perFunction, 0.7 * compileSeconds)
     let results: [CandidateTimer.Result]
     let task = CandidateTimer.Task(

@@ -63,7 +63,8 @@ package struct Tuner {
   /// When measuring ends.
   let deadline: ContinuousClock.Instant?
   /// The longest that compiling a function took, each of several beside others.
-  var compileSeconds = 0.2
+  var compileSeconds = 0.4
+  var hasCompiled = false
   private let progress: @Sendable (BuildPhase, Int, Int) -> Void
   var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
