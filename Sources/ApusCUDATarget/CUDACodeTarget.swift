@@ -54,7 +54,8 @@ package struct CUDACodeTarget: Target {
 
   private static func code(_ kernel: EmittedKernel, _ prelude: String) -> KernelCode {
     KernelCode(
-      source: prelude + kernel.whole, parameters: kernel.parameters, blocks: kernel.blocks, threads: kernel.threads)
+      source: prelude + kernel.whole, parameters: kernel.parameters, blocks: kernel.blocks, threads: kernel.threads,
+      asksEarly: true)
   }
 
   package func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {

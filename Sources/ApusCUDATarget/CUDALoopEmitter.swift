@@ -20,7 +20,7 @@ extension EmittedKernel {
       extern "C" __global__ void __launch_bounds__(\(threads)) KERNEL_NAME(
           const __grid_constant__ apus_buffers<\(bufferCount)> B\(parameter)) {
         __shared__ __align__(16) u8 shared[\(CUDALoopEmitter.sharedByteCount)];
-        apus_start_next();
+        LAUNCH_CONSTANTS(APUS_ASK_EARLY)
         apus_wait_prior();
         KERNEL_NAME_body(B.b, \(parameters.isEmpty ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
       }
@@ -79,6 +79,9 @@ final class CUDALoopEmitter {
   static let threads = 256
   /// More blocks than run at once on any GPU.
   static let mostBlocks = 8192
+  /// Strips of a row that a thread holds, and loads of 16 bytes in them.
+  private static let mostTurns = 4
+  private static let mostHeld = 12
   /// Bytes of shared memory that reductions of a block use.
   static let sharedByteCount = 1024
 
@@ -119,8 +122,9 @@ final class CUDALoopEmitter {
       case .elements(let spread): elements(root, spread)
       case .rows(let owned, let width): rows(root, owned, width)
       }
+    let held = strips.members.isEmpty ? "" : "struct KERNEL_NAME_body_held {\n\(strips.members)};\n"
     let text = """
-      APUS_INLINE void KERNEL_NAME_body(
+      \(held)APUS_INLINE void KERNEL_NAME_body(
           void *const *buffers, const i64 *params, i64 block, i64 blockCount, u8 *shared) {
       \(scalars.bufferDeclarations("buffers", qualifier: "__restrict__ "))\
       \(scalars.parameterText("params", type: index))\(root.text)\(body)}
@@ -240,7 +244,7 @@ final class CUDALoopEmitter {
     let rest = kernel.variables.filter { !owned.contains($0) }
     let row = Scope(parent: root, adding: owned.map(\.name))
     uniform = [root, row]
-    let elements = rowElements(row, rest, root)
+    let elements = heldElements(row, owned, rest) ?? ("", "", rowElements(row, rest, root))
     let count = Dim.product(owned.map(\.extent))
     let declarations = """
         const i32 lane = (i32)threadIdx.x % \(width), group = (i32)threadIdx.x / \(width);
@@ -250,14 +254,49 @@ final class CUDALoopEmitter {
     // Threads without a row repeat the last one, so that groups of a warp stay together.
     let body = """
         const \(index) count = \(scalars.text(count, root));
+      \(elements.first)\
         for (\(index) base = (\(index))block * \(each); base < count; base += (\(index))blockCount * \(each)) {
           const bool isOwn = base + group < count;
           \(index) rest = isOwn ? base + group : count - 1;
-      \(scalars.decode("rest", owned, root, type: index))\(row.text)\(elements)  }
+      \(scalars.decode("rest", owned, root, type: index))\(elements.ahead)\(row.text)\(elements.own)  }
 
       """
     root.text = declarations + root.text
     return (body, Self.blocks(count, each: each), threads)
+  }
+
+  /// What is stored for a row that its threads hold in registers: what they load before all rows, and before a row's
+  /// reductions, so that none of it is waited for twice; and what is stored then.
+  private func heldElements(
+    _ row: Scope, _ owned: [LoopVariable], _ rest: [LoopVariable]
+  ) -> (first: String, ahead: String, own: String)? {
+    guard rest.count == 1, let last = rest.first, let count = last.extent.constantValue else { return nil }
+    let values = kernel.stores.map(\.value)
+    let strip = strips.width(last, values: values, stores: kernel.stores, count: nil)
+    let turns = (count + width * strip - 1) / (width * strip)
+    let loads = arena.reachable(values).filter { expr in
+      if case .load(_, let index) = arena[expr] { index.unitStride(in: last.name) } else { false }
+    }
+    guard strip > 1, turns <= Self.mostTurns, turns * loads.count <= Self.mostHeld else { return nil }
+    let columns = Scope(parent: nil, adding: [last.name])
+    let rows = Scope(parent: nil, adding: owned.map(\.name) + [last.name])
+    let open = strips.open(last, width: strip, in: row, fetches: (columns, rows))
+    scalars.emitStores(open.inside)
+    func turn(_ text: String) -> String {
+      text.isEmpty
+        ? ""
+        : """
+            APUS_UNROLL for (int turn = 0; turn < \(turns); turn++) {
+              const \(index) \(scalars.name(last)) = (lane + turn * \(width)) * \(strip);
+              \(strips.members.isEmpty ? "" : "KERNEL_NAME_body_held &held = helds[turn];")
+              if (\(scalars.name(last)) < \(count)) {
+          \(text)      }
+            }
+
+        """
+    }
+    let helds = strips.members.isEmpty ? "" : "  KERNEL_NAME_body_held helds[\(turns)];\n"
+    return (helds + turn(columns.text), turn(rows.text), "    if (isOwn)\n" + turn(strips.text(open)))
   }
 
   /// What is stored for a row, by the threads of its group.

@@ -143,7 +143,7 @@ struct GemmCall {
       buffers: [left, right], parameters: parameters(split: 1),
       call: arguments(partial: "0") + "  apus_gemv(g, c, blockIdx.x, gridDim.x, shared);\n",
       batches: form.batches, rows: form.rows, columns: form.columns,
-      width: problem.epilogueWidth(min(columns, mma ? 2 : 1)),
+      width: problem.epilogueWidth(min(columns, mma ? 2 : problem.group)),
       blocks: Dim.minimum(units, Dim(1 << 12)), threads: 32 * warps, sharedByteCount: 8 * warps * columns * rounded)
     call.emit(region, tactic: tactic.name, into: &builder)
   }

@@ -105,10 +105,10 @@ struct WarpgroupTile: Hashable {
       WarpgroupTile(m: 64, n: 112, consumers: 2, stages: 6, cycles: 821, fixed: 3.9),
       WarpgroupTile(m: 64, n: 96, consumers: 2, stages: 6, cycles: 665, fixed: 5.3),
       WarpgroupTile(m: 64, n: 64, consumers: 2, stages: 8, cycles: 604, fixed: 3.8),
-      WarpgroupTile(m: 64, n: 96, consumers: 1, stages: 8, cycles: 499, fixed: 4.5),
-      WarpgroupTile(m: 64, n: 64, consumers: 1, stages: 8, cycles: 327, fixed: 4.7),
-      WarpgroupTile(m: 64, n: 48, consumers: 1, stages: 8, cycles: 306, fixed: 4.8),
-      WarpgroupTile(m: 64, n: 32, consumers: 1, stages: 8, cycles: 296, fixed: 4.6),
+      WarpgroupTile(m: 64, n: 96, consumers: 1, stages: 6, cycles: 499, fixed: 4.5),
+      WarpgroupTile(m: 64, n: 64, consumers: 1, stages: 6, cycles: 327, fixed: 4.7),
+      WarpgroupTile(m: 64, n: 48, consumers: 1, stages: 6, cycles: 306, fixed: 4.8),
+      WarpgroupTile(m: 64, n: 32, consumers: 1, stages: 6, cycles: 296, fixed: 4.6),
     ]
     for split in [2, 4] {
       tiles.append(

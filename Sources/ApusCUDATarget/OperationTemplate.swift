@@ -88,7 +88,7 @@ struct OperationCall {
       \(call)}
       extern "C" __global__ void __launch_bounds__(\(threads))\(cluster) KERNEL_NAME(
           const __grid_constant__ apus_buffers<\(buffers.count)> B\(parameter)) {
-      \(shared)  apus_start_next();
+      \(shared)  LAUNCH_CONSTANTS(APUS_ASK_EARLY)
         apus_wait_prior();
         KERNEL_NAME_body(B.b, \(parameters.isEmpty ? "0" : "P.p"), blockIdx.x, gridDim.x, shared);
       }
@@ -98,7 +98,7 @@ struct OperationCall {
       source: source, parameters: parameters,
       blocks: Dim.minimum(units, Dim(Self.mostBlocks / self.cluster)) * Dim(self.cluster),
       threads: threads,
-      sharedByteCount: sharedByteCount)
+      sharedByteCount: sharedByteCount, asksEarly: true)
     builder.launch(
       code, buffers: buffers, name: node.op.name, sources: node.name.isEmpty ? [] : [node.name], tactic: tactic,
       work: work)

@@ -15,15 +15,19 @@ final class Strips {
     /// What is done for each element.
     let inside: Scope
     fileprivate let element: String
+    fileprivate let fetches: Fetches?
     fileprivate var loaded: [Access: String] = [:]
     fileprivate var after = ""
 
-    fileprivate init(_ variable: LoopVariable, _ width: Int, _ around: Scope, _ inside: Scope, element: String) {
+    fileprivate init(
+      _ variable: LoopVariable, _ width: Int, _ around: Scope, _ inside: Scope, element: String, fetches: Fetches?
+    ) {
       self.variable = variable
       self.width = width
       self.around = around
       self.inside = inside
       self.element = element
+      self.fetches = fetches
     }
   }
 
@@ -44,18 +48,17 @@ final class Strips {
   /// A buffer whose elements are in an array by their place in the strip, and no memory; `group` for each element of it.
   private let tile: (buffer: Int, array: String, group: Int)?
 
-  /// Where loads of strips are printed, apart from what computes with them: members of a `held`, and statements that
-  /// fill them, those that depend on the strip's own variable alone by themselves.
-  private let fetches: (columns: Scope, rows: Scope)?
+  /// Where loads of a strip are printed, apart from what computes with them: statements that fill a `held`, those that depend on
+  /// the strip's own variable alone by themselves.
+  typealias Fetches = (columns: Scope, rows: Scope)
+  /// Members of the `held` of the strip that has fetches.
   private(set) var members = ""
 
   init(
-    _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String, group: Int)? = nil,
-    fetches: (columns: Scope, rows: Scope)? = nil
+    _ scalars: ScalarEmitter, index: String, enough: Int, tile: (buffer: Int, array: String, group: Int)? = nil
   ) {
     self.scalars = scalars
     self.tile = tile
-    self.fetches = fetches
     self.enough = enough
     self.index = index
     scalars.printLoad = { [unowned self] buffer, index, scope in load(buffer, index, scope) }
@@ -63,10 +66,10 @@ final class Strips {
   }
 
   /// Begins a strip within a scope; its elements are printed into ``Strip/inside``.
-  func open(_ variable: LoopVariable, width: Int, in scope: Scope) -> Strip {
+  func open(_ variable: LoopVariable, width: Int, in scope: Scope, fetches: Fetches? = nil) -> Strip {
     let around = Scope(parent: scope, adding: [])
     let inside = Scope(parent: around, adding: [variable.name])
-    let strip = Strip(variable, width, around, inside, element: "e\(strips.count)")
+    let strip = Strip(variable, width, around, inside, element: "e\(strips.count)", fetches: fetches)
     strips[ObjectIdentifier(inside)] = strip
     return strip
   }
@@ -139,9 +142,11 @@ final class Strips {
       name = scalars.makeName()
       strip.loaded[access] = name
       let type = "const apus_vec<\(CDialect.storage(dtype)), \(strip.width)>"
-      if let fetches, ExprArena.locals(of: index).allSatisfy({ ExprArena.dynamicExpr($0) == nil }) {
+      if let fetches = strip.fetches, ExprArena.locals(of: index).allSatisfy({ ExprArena.dynamicExpr($0) == nil }) {
         members += "  apus_vec<\(CDialect.storage(dtype)), \(strip.width)> \(name);\n"
-        let isOfColumns = ExprArena.locals(of: index).allSatisfy { $0 == strip.variable.name }
+        let isOfColumns =
+          ExprArena.locals(of: index).allSatisfy { $0 == strip.variable.name }
+          && !scalars.kernel.stores.contains { $0.buffer == buffer }
         let scope = isOfColumns ? fetches.columns : fetches.rows
         scope.text +=
           "    held.\(name) = *(\(type) *)(\(scalars.bufferText(buffer)) + \(scalars.text(index, scope)));\n"

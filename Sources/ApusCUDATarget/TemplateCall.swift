@@ -65,13 +65,14 @@ struct TemplateCall {
       extern "C" __global__ void __launch_bounds__(\(threads), \(residentBlocks))\(cluster) KERNEL_NAME(
           const __grid_constant__ apus_buffers<\(bufferCount)> B, const __grid_constant__ apus_params<\(parameters.count)> P\(maps)) {
         extern __shared__ __align__(1024) u8 shared[];
+        LAUNCH_CONSTANTS(APUS_ASK_EARLY)
         const apus_ctx c = {B.b, P.p};
       \(call)}
 
       """
     return KernelCode(
       source: source, parameters: parameters, blocks: blocks, threads: threads, sharedByteCount: sharedByteCount,
-      maps: self.maps)
+      maps: self.maps, asksEarly: true)
   }
 }
 
@@ -97,11 +98,11 @@ struct EpilogueText {
     let names = kernel.variables
     let columns = ScalarEmitter.Scope(parent: nil, adding: [names[2].name])
     let rows = ScalarEmitter.Scope(parent: nil, adding: names.map(\.name))
-    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc", group), fetches: (columns, rows))
+    let strips = Strips(scalars, index: index, enough: 0, tile: (tile, "acc", group))
     let root = ScalarEmitter.Scope(parent: nil, adding: [])
     let batch = ScalarEmitter.Scope(parent: root, adding: [names[0].name])
     let row = ScalarEmitter.Scope(parent: batch, adding: [names[1].name])
-    let strip = strips.open(names[2], width: width / group, in: row)
+    let strip = strips.open(names[2], width: width / group, in: row, fetches: (columns, rows))
     let column = group == 1 ? "col" : "(col / \(group))"
     scalars.emitStores(strip.inside)
     let body = """

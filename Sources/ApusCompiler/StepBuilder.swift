@@ -154,6 +154,13 @@ package struct StepBuilder {
     _ code: KernelCode, buffers: [Int], writes: [Int]? = nil, name: String, sources: [String], tactic: String, work: Dim
   ) {
     let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
+    var code = code
+    if code.asksEarly {
+      let small = buffers.enumerated().compactMap { index, slot in
+        smallConstantBytes(slot).map { " F(\(index), \($0))" }
+      }
+      code.source = "#define LAUNCH_CONSTANTS(F)\(small.joined())\n" + code.source
+    }
     let launch = Launch(
       function: shared.function(code), buffers: buffers,
       writes: writes ?? buffers.indices.filter { isOwn(buffers[$0]) }, parameters: code.parameters,
@@ -172,6 +179,14 @@ package struct StepBuilder {
     var slot = slot
     while let base = slots[slot].viewed { slot = base }
     return slot
+  }
+
+  /// Bytes of a constant that a launch reads as a whole and can ask for before it may read what other steps make.
+  private func smallConstantBytes(_ slot: Int) -> Int? {
+    guard case .constant = slots[slot].storage, let bytes = slots[slot].type.tensor?.byteCount.constantValue,
+      (16...(32 << 10)).contains(bytes)
+    else { return nil }
+    return bytes
   }
 
   /// Adds a call of a library.

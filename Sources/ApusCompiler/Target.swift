@@ -5,8 +5,10 @@ package import ApusPlan
 
 /// Source text of one kernel with what its launch must supply.
 package struct KernelCode: Sendable {
-  /// Complete source; `KERNEL_NAME` stands for the function's name.
+  /// Complete source; `KERNEL_NAME` stands for the function's name, and where `asksEarly`, `LAUNCH_CONSTANTS(F)` for
+  /// `F(buffer, bytes)` of each buffer that is a small constant.
   package var source: String
+  package var asksEarly: Bool
   package var parameters: [Dim]
   package var blocks: Dim
   package var scratchBytes: Dim
@@ -17,8 +19,9 @@ package struct KernelCode: Sendable {
 
   package init(
     source: String, parameters: [Dim], blocks: Dim, scratchBytes: Dim = 0, threads: Int = 1, sharedByteCount: Int = 0,
-    maps: [TensorMap] = []
+    maps: [TensorMap] = [], asksEarly: Bool = false
   ) {
+    self.asksEarly = asksEarly
     self.maps = maps
     self.source = source
     self.parameters = parameters

@@ -28,8 +28,11 @@ struct EmulatedCUDA: Target {
 
   /// The source with a function, in the place of the kernel around a body, that the processor's device calls for each block.
   private static func emulated(_ given: String) throws(BuildError) -> String {
-    // Kernels share one program here, and with it one form of each function.
-    let source = given.hasPrefix(CUDAText.brief) ? given.dropFirst(CUDAText.brief.count) : given[...]
+    // Kernels share one program here, and with it one form of each function: what is defined before the prelude is left out.
+    var source = given[...]
+    while source.hasPrefix("#define"), let line = source.firstIndex(of: "\n") {
+      source = source[source.index(after: line)...]
+    }
     guard source.hasPrefix(CUDAText.prelude), let kernel = source.range(of: "extern \"C\" __global__"),
       let match = source[kernel.lowerBound...].firstMatch(of: /__launch_bounds__\((\d+)\) (\w+)\(/)
     else { throw BuildError("APUS-B-0012", "a kernel is expected: \(source.suffix(500))") }

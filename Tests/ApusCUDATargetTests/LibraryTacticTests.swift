@@ -118,7 +118,7 @@ import Testing
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-library-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     var cache = try TimingCacheFile(path: path)
-    let outcome = try Tuner.tune([plan], for: target, on: LibraryDevice(), cache: &cache)
+    let outcome = try Tuner.tune([plan], for: target, on: LibraryDevice(), effort: .full, cache: &cache)
     #expect(outcome.warnings.isEmpty && outcome.measuredCount > 1)
     #expect(!cache.cache.sorted.contains { $0.tactic.hasPrefix("cudnn") })
     #expect(cache.cache.sorted.allSatisfy { $0.place.compiler.contains("cuBLASLt 13.0.2") })
@@ -126,7 +126,7 @@ import Testing
 
   /// A device without the library measures the others, and says why.
   @Test func missingLibrariesAreLeftOut() throws {
-    let text = "graph(%x: f32[64, 64]) -> (%y) { %w = constant f32[64, 64] random(1) %y = matmul(%x, %w) }"
+    let text = "graph(%x: f32[128, 128]) -> (%y) { %w = constant f32[128, 128] random(1) %y = matmul(%x, %w) }"
     let target = try Self.target()
     let plan = try Builder.build(
       try Self.graph(text), name: "region", targets: [target], options: BuildOptions()
@@ -135,7 +135,8 @@ import Testing
       let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-library-\(UUID().uuidString)").path
       defer { try? FileManager.default.removeItem(atPath: path) }
       var cache = try TimingCacheFile(path: path)
-      let outcome = try Tuner.tune([plan], for: target, on: LibraryDevice(versions: versions), cache: &cache)
+      let outcome = try Tuner.tune(
+        [plan], for: target, on: LibraryDevice(versions: versions), effort: .full, cache: &cache)
       let warning = try #require(outcome.warnings.first)
       #expect(
         outcome.warnings.count == 1 && warning.code == "APUS-B-0059" && warning.message.contains("cuBLASLt 12.0.0"))

@@ -19,4 +19,5 @@ template <int N> APUS_INLINE void apus_store_bf16(u16 *to, const float (&v)[N]) 
 }
 APUS_INLINE void apus_wait_prior() {}
 APUS_INLINE void apus_start_next() {}
+#define APUS_ASK_EARLY(i, bytes)
 #endif

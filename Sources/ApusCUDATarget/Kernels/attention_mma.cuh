@@ -336,7 +336,6 @@ APUS_INLINE void apus_attn_mma_tile(const apus_attention_args &g, const apus_ctx
 APUS_INLINE void apus_attention_mma(const apus_attention_args &g, const apus_ctx &c, i64 block, i64 blockCount,
                                     u8 *shared) {
   apus_wait_prior();
-  apus_start_next();
   const i64 rows = (i64)((u32)g.heads / (u32)g.kvHeads) * g.queries, tiles = APUS_CEIL(rows, apus_attn_bm);
   const i64 units = g.batch * g.kvHeads * tiles * (ATTN_SPLIT ? g.splits : 1);
   for (i64 unit = block; unit < units; unit += blockCount) {

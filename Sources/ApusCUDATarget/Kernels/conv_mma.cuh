@@ -57,7 +57,6 @@ APUS_INLINE void apus_conv_mma(const apus_conv_args &a, const apus_ctx &c, i64 b
   const u32 row0 = warp / MMA_WARPS_N * (MMA_MI * 16), col0 = warp % MMA_WARPS_N * (MMA_NI * 8);
   apus_conv_row *const rows = (apus_conv_row *)(shared + MMA_SHARED);
   i32 *const row_z = (i32 *)(rows + MMA_BM);
-  apus_start_next();
   apus_wait_prior();
   i64 each = APUS_CEIL(APUS_CEIL(g.k, g.split), MMA_BK) * MMA_BK, count = apus_conv_tiles(a, MMA_BM, MMA_BN);
   for (i64 index = block; index < count; index += blockCount) {

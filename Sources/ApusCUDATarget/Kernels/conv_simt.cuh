@@ -55,7 +55,6 @@ APUS_INLINE void apus_conv_simt(const apus_conv_args &a, const apus_ctx &c, i64 
   i32 *const row_z = (i32 *)(steps + 2 * SIMT_BK), *const step_z = row_z + SIMT_BM;
   const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
   const int tx = warp % (WIDE / 8) * 8 + lane % 8, ty = warp / (WIDE / 8) * 4 + lane / 8;
-  apus_start_next();
   apus_wait_prior();
   i64 each = APUS_CEIL(APUS_CEIL(g.k, g.split), SIMT_BK) * SIMT_BK, tiles = apus_conv_tiles(a, SIMT_BM, SIMT_BN);
   for (i64 index = block; index < tiles; index += blockCount) {

@@ -91,7 +91,6 @@ APUS_INLINE void apus_conv_stem(const apus_conv_args &a, const apus_ctx &c, i64 
   const u32 weights = (u32)__cvta_generic_to_shared(shared), image_at = weights + STEM_BYTES_W;
   const u32 wide = (u32)APUS_CEIL(a.out[2], 16), high = (u32)APUS_CEIL(a.out[1], STEM_ROWS);
   const i64 places = (i64)wide * high * a.images, tiles = places * APUS_CEIL(a.g.n, STEM_COUT);
-  apus_start_next();
   bool waited = !GEMM_B_EARLY;
   if (waited) apus_wait_prior();
   i64 loaded = -1;

@@ -295,7 +295,6 @@ APUS_INLINE void apus_conv_wgmma(const apus_conv_args &a, const apus_ctx &c, i64
   }
   if (WG_SPLIT > 1) asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
   else __syncthreads();
-  apus_start_next();
   u32 rank = WG_SPLIT > 1 ? (u32)(block % WG_SPLIT) : 0;
   i64 units = apus_conv_tiles(a, WG_BM, WG_N), unit = block / WG_SPLIT, step = blockCount / WG_SPLIT;
   if (threadIdx.x >= WG_CONSUMERS * 128) {

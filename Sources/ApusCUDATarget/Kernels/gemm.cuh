@@ -176,7 +176,6 @@ APUS_INLINE void apus_gemm_slab_emit(const apus_gemm_args &g, const apus_ctx &c,
 // Adds up the parts of a split product, in the order of K. Any number of blocks and threads.
 APUS_INLINE void apus_gemm_reduce(const apus_gemm_args &g, const apus_ctx &c, i64 block, i64 blockCount, u8 *) {
   const int W = EPILOGUE_W;
-  apus_start_next();
   apus_wait_prior();
   i64 per_row = g.n / W, rows = g.batch * g.m, plane = rows * g.n;
   for (i64 u = block * blockDim.x + threadIdx.x; u < rows * per_row; u += blockCount * blockDim.x) {

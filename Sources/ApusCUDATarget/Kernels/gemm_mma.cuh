@@ -131,6 +131,7 @@ APUS_INLINE void apus_gemm_mma(const apus_gemm_args &g, const apus_ctx &c, i64 b
   const int STEPS = MMA_ROW / 32, BLOCKS = GEMM_SLAB / 8, CHUNKS = APUS_CEIL(MMA_NI, BLOCKS);
   const u32 base = apus_mma_shared(shared), warp = threadIdx.x >> 5;
   const u32 row0 = warp / MMA_WARPS_N * (MMA_MI * 16), col0 = warp % MMA_WARPS_N * (MMA_NI * 8);
+  // The next kernel may well have weights to stream.
   apus_start_next();
   apus_wait_prior();
   u32 tiles_m = (u32)APUS_CEIL(g.m, MMA_BM), tiles_n = (u32)APUS_CEIL(g.n, MMA_BN);

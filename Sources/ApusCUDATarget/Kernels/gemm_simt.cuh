@@ -68,7 +68,6 @@ APUS_INLINE void apus_gemm_simt(const apus_gemm_args &g, const apus_ctx &c, i64 
   // A warp covers 8 x 4 threads, so that it reads few words of shared memory.
   const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
   const int tx = warp % (WIDE / 8) * 8 + lane % 8, ty = warp / (WIDE / 8) * 4 + lane / 8;
-  apus_start_next();
   apus_wait_prior();
   u32 tiles_m = (u32)APUS_CEIL(g.m, SIMT_BM), tiles_n = (u32)APUS_CEIL(g.n, SIMT_BN);
   i64 each = APUS_CEIL(APUS_CEIL(g.k, g.split), SIMT_BK) * SIMT_BK;

@@ -262,7 +262,6 @@ APUS_INLINE void apus_gemm_wgmma(const apus_gemm_args &g, const apus_ctx &c, i64
   }
   if (WG_CLUSTER_SIZE > 1) asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
   else __syncthreads();
-  apus_start_next();
   u32 rank = WG_CLUSTER_SIZE > 1 ? (u32)(block % WG_CLUSTER_SIZE) : 0;
   apus_wg_place at = {rank % WG_CLUSTER, rank / WG_CLUSTER};
   i64 units = g.batch * g.split * APUS_CEIL(g.m, WG_BM * WG_CLUSTER_M) * APUS_CEIL(g.n, WG_N * WG_CLUSTER_N);

@@ -66,6 +66,7 @@ APUS_INLINE void apus_gemv(const apus_gemm_args &g, const apus_ctx &c, i64 block
   const u32 first = part * each + APUS_MIN(part, rest), count = each + (part < rest);
   i64 unit = block;
   u32 step = 0, turn = 0;
+  // The next kernel may well have weights to stream.
   apus_start_next();
   auto load = [&](apus_gemv_step &s, i64 unit, u32 step) {
     if (unit >= units || count == 0) return;

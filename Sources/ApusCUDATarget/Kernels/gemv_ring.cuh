@@ -23,7 +23,6 @@ APUS_INLINE void apus_gemv_ring(const apus_gemm_args &g, const apus_ctx &c, i64 
   u8 *const ring = shared + warp * (RING_STAGES * RING_BYTES);
   const u32 at = (u32)__cvta_generic_to_shared(ring);
   const u32 bars = (u32)__cvta_generic_to_shared(shared + RING_BARRIERS) + warp * (RING_STAGES * 8);
-  apus_start_next();
   if (lane == 0) APUS_UNROLL for (int s = 0; s < RING_STAGES; s++) apus_bar_init(bars + s * 8, 1);
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   __syncwarp();

@@ -18,6 +18,10 @@ static_assert(sizeof(i64) == 8, "LP64 is assumed");
 #define APUS_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define APUS_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define APUS_CEIL(a, b) (((a) + (b) - 1) / (b))
+// Small constants that a launch reads, as `F(buffer, bytes)`.
+#ifndef LAUNCH_CONSTANTS
+#define LAUNCH_CONSTANTS(F)
+#endif
 #define APUS_ALL_LANES 0xffffffffu
 
 // What the texts shared with other compilers name.

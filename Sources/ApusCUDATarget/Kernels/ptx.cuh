@@ -89,16 +89,25 @@ template <int N> APUS_INLINE void apus_store_bf16(u16 *to, const float (&v)[N]) 
   }
 }
 
-// Waits for the kernels that this one may overlap: what they wrote is there afterwards.
+// Waits for the kernels that this one may overlap: what they wrote is there afterwards. The next kernel may start then: were
+// it to start with this one, its blocks would pile up on the multiprocessors that have room left, two to one of them.
 APUS_INLINE void apus_wait_prior() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
-// Lets the next kernel start as soon as there is room for it.
+// Lets the next kernel start at once, so that it asks for its weights all the sooner.
 APUS_INLINE void apus_start_next() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Brings `bytes` of constant memory into the L2 cache while earlier kernels are still at work: buffer `i` of `B`.
+#define APUS_ASK_EARLY(i, bytes) apus_ask_early(B.b[i], bytes);
+APUS_INLINE void apus_ask_early(const void *p, u32 bytes) {
+#if __CUDA_ARCH__ >= 900
+  if (blockIdx.x == 0 && threadIdx.x == blockDim.x - 1)
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes & ~15u) : "memory");
 #endif
 }
 

@@ -86,7 +86,7 @@ package struct Tuner {
   /// The libraries whose tactics are measured.
   package static let libraries = Knob.choice(
     "APUS_LIBRARIES", ["none", "all"] + Library.allCases.map(\.word), default: Library.cublasLt.word,
-    "libraries whose tactics tuning measures; cuDNN's have not run on a GPU yet")
+    "libraries whose tactics tuning measures; all takes cuDNN for convolutions too")
 
   /// A tactic takes another's place when it is faster by more than this share.
   private static let margin = 0.02
