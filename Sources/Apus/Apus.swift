@@ -58,8 +58,8 @@ package func build(
 ///   - targets: `native`, or the backend's names of machines such as `x86-64-v3` and `sm_90a`: the engine has plans for each of
 ///     them.
 ///   - choice: what is measured, or which lock decides, to choose how steps are computed.
-///   - auxiliaryStreams: how many streams beside the first branches may run on where they leave a GPU idle, 0 to 8; nil for the
-///     usual number.
+///   - auxiliaryStreams: how many streams beside the first branches may run on where they leave a GPU idle, 0 to 8; nil for
+///     none.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each target and profile.

@@ -26,7 +26,7 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --tune quick
         apus build model.onnx --tune 60s --write-lock model.lock
         apus build model.onnx --lock model.lock
-        apus build model.onnx --backend cuda --aux-streams 0
+        apus build model.onnx --backend cuda --aux-streams 2
         apus build model.onnx --fuse mean,norm --no-fuse softmax --log-fusions fusions.txt
         apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"

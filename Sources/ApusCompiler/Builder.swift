@@ -49,8 +49,8 @@ package struct BuildOptions: Sendable {
     self.progress = progress
   }
 
-  /// Convolutional networks rarely have more branches that take long.
-  package static let usualAuxiliaryStreams = 2
+  /// None: what whole models gain on a GPU is not known yet (ADR 0023).
+  package static let usualAuxiliaryStreams = 0
 }
 
 /// The parts of a build, as shown while it runs.
