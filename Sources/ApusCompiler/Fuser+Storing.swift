@@ -56,7 +56,9 @@ extension Fuser {
     var alternatives = tactic == nil ? RegionGraph.alternatives(to: region, tactics) : nil
     if tactic == nil {
       let chosen = alternatives.flatMap { control.chosen?.tactic(for: $0) }
-      if let wanted = control.locked?.next(for: region.names) ?? chosen, tactics.dropFirst().contains(wanted) {
+      if let wanted = control.locked?.next(for: region.names, among: tactics) ?? chosen,
+        tactics.dropFirst().contains(wanted)
+      {
         region.tactic = wanted
         alternatives?.chosen = wanted
       }

@@ -80,11 +80,15 @@ package struct TacticLock: Sendable {
 
 /// The tactics that a lock names for the regions of one profile. Each is taken once, in order.
 final class LockedTactics {
-  private var tactics: [[String]: ArraySlice<String>] = [:]
+  private var tactics: [[String]: [String]] = [:]
 
   init(_ lines: [TacticLock.Line]) {
     for line in lines { tactics[line.nodes, default: []].append(line.tactic) }
   }
 
-  func next(for nodes: [String]) -> String? { tactics[nodes]?.popFirst() }
+  /// The next that is one of those a region can be computed by: steps that are no regions may come of the same nodes.
+  func next(for nodes: [String], among possible: [String]) -> String? {
+    guard let index = tactics[nodes]?.firstIndex(where: possible.contains) else { return nil }
+    return tactics[nodes]?.remove(at: index)
+  }
 }

@@ -30,6 +30,18 @@ import Testing
     #expect(again.text == lock.text && again.sections[0].timings == section.timings)
   }
 
+  /// A movement of elements and a product may come of one node.
+  @Test func tacticsAreThoseOfTheRegion() {
+    let lines = ["loops", "gemm 6x16 fine", "gemm 6x16"].map {
+      TacticLock.Line(nodes: ["n"], tactic: $0, precision: "f32", seconds: nil)
+    }
+    let locked = LockedTactics(lines)
+    let possible = ["gemm 6x16", "gemm 6x16 fine"]
+    #expect(locked.next(for: ["n"], among: possible) == "gemm 6x16 fine")
+    #expect(locked.next(for: ["n"], among: possible) == "gemm 6x16")
+    #expect(locked.next(for: ["n"], among: possible) == nil && locked.next(for: ["m"], among: possible) == nil)
+  }
+
   @Test func otherFilesAreRefused() {
     let error = #expect(throws: BuildError.self) { try TacticLock(text: "hello", path: "m.lock") }
     #expect(error?.problems.map(\.code) == ["APUS-B-0061"])
