@@ -132,7 +132,7 @@ private func buildOptions(
   let count = auxiliaryStreams ?? BuildOptions.usualAuxiliaryStreams
   if !(0...Plan.laneLimit).contains(count) {
     throw BuildError(
-      "APUS-B-0060", "0 to \(Plan.laneLimit) streams beside the first are possible, \(count) are asked for",
+      "APUS-B-0068", "0 to \(Plan.laneLimit) streams beside the first are possible, \(count) are asked for",
       place: "auxiliaryStreams")
   }
   return BuildOptions(profiles: profiles, earlier: earlier, breaks: breaks, auxiliaryStreams: count)
