@@ -7,8 +7,9 @@ weights; its ONNX form is written here from the module's weights, built by `apus
 with the module's before anything is timed. Times are of the device with inputs and outputs in its memory, calls queued back to
 back: of Apus by `apus bench`, of PyTorch by CUDA events around many calls, eager and by torch.compile (max-autotune).
 
-OUT/speed.json has rows of {workload, apus_ms, peer, peer_ms, floor_ms, …}, OUT/speed.md a table, OUT/layers.txt the steps' times. The floor is the larger of bytes
-by the copy rate and operations by the rate of an 8192³ bf16 product, both measured in the same run.
+OUT/speed.json has rows of {workload, apus_ms, peer, peer_ms, floor_ms, …}, OUT/speed.md a table, OUT/layers.txt the steps'
+times. The floor is the larger of bytes by the copy rate and operations by the rate of an 8192³ bf16 product, both measured in
+the run of the row. With --keep, rows of a report that is there already stay, so that one can be made in parts.
 Needs torch, torchvision, onnx and numpy. `--tiny` runs small sizes on the CPU backend, to check this script.
 """
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -287,7 +289,7 @@ class Bench:
             floor = 1e3 * max(work.bytes / self.ceilings["copy_bytes_per_s"], work.operations / self.ceilings["bf16_flop_per_s"])
         row = {"workload": work.name, "apus_ms": statistics.median(own), "peer": peer, "peer_ms": medians[peer], "floor_ms": floor,
                "apus_runs_ms": own, "peers_ms": {name: times for name, (_, times) in peers.items()}, "relative_error": error,
-               "build_s": built}
+               "build_s": built, "ceilings": self.ceilings}
         self.rows.append(row)
         share = f"{100 * floor / row['apus_ms']:5.1f}% of the floor" if floor else ""
         print(f"{work.name:32} apus {row['apus_ms']:8.4f} ms  {peer} {medians[peer]:8.4f} ms  ratio {medians[peer] / row['apus_ms']:5.2f}  "
@@ -305,10 +307,14 @@ class Bench:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
     def report(self, out: Path) -> None:
-        (out / "speed.json").write_text(json.dumps({"ceilings": self.ceilings, "rows": self.rows}, indent=1) + "\n")
-        lines = ["# Speed beside PyTorch", "", f"{self.ceilings}", "",
+        file, measured = out / "speed.json", {row["workload"] for row in self.rows}
+        earlier = json.loads(file.read_text())["rows"] if self.options.keep and file.exists() else []
+        rows = [row for row in earlier if row["workload"] not in measured] + self.rows
+        file.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        runs = {json.dumps(row["ceilings"]): None for row in rows}
+        lines = ["# Speed beside PyTorch", "", *runs, "",
                  "| workload | Apus ms | fastest peer | peer ms | peer / Apus | floor ms | share of floor |", "|---|---|---|---|---|---|---|"]
-        for row in self.rows:
+        for row in rows:
             floor = row["floor_ms"] or math.nan
             lines.append(f"| {row['workload']} | {row['apus_ms']:.4f} | {row['peer']} | {row['peer_ms']:.4f} | {row['peer_ms'] / row['apus_ms']:.2f} | "
                          f"{floor:.4f} | {100 * floor / row['apus_ms']:.0f}% |")
@@ -328,7 +334,7 @@ def own_weights(module: nn.Module) -> None:
 def workloads(options: argparse.Namespace, bench: Bench, folder: Path):
     """Each workload, made when it is asked for."""
     device, dtype = bench.device, torch.float32 if options.tiny else torch.float16
-    wanted = lambda name: not options.only or any(part in name for part in options.only.split(","))
+    wanted = lambda name: not options.only or any(re.search(re.escape(part) + r"(?!\d)", name) for part in options.only.split(","))
     torch.manual_seed(0)
     for batch in (1,) if options.tiny else (1, 32, 128):
         if wanted(name := f"resnet50 fp16 b{batch}"):
@@ -373,9 +379,10 @@ def workloads(options: argparse.Namespace, bench: Bench, folder: Path):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("apus", type=Path, metavar="APUS", help="the apus binary")
-    parser.add_argument("--only", help="workloads whose name holds one of these words, separated by commas")
+    parser.add_argument("--only", help="workloads whose name holds one of these, separated by commas; b1 is not b128")
     parser.add_argument("--out", type=Path, help="the folder of the report")
     parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out, which takes minutes")
+    parser.add_argument("--keep", action="store_true", help="add to the report in OUT instead of beginning a new one")
     parser.add_argument("--tune", type=int, metavar="SECONDS", help="tune each engine for so long; OUT/tuning.txt says what came of it")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to check this script")
     options = parser.parse_args()

@@ -59,7 +59,7 @@ package func build(
 ///     them.
 ///   - choice: what is measured, or which lock decides, to choose how steps are computed.
 ///   - auxiliaryStreams: how many streams beside the first branches may run on where they leave a GPU idle, 0 to 8; nil for
-///     none.
+///     two.
 ///   - warn: called with each corner of a profile that the model cannot be computed for.
 /// - Throws: ``ImportError`` or ``BuildError``.
 /// - Returns: a plan for each target and profile.

@@ -5,6 +5,8 @@ struct CUDALaneModel: LaneModel {
   /// What a launch takes behind one of another stream beyond what it takes behind one that lets it start early. A fork and a join
   /// are two of these; the two together took 2.0 to 2.1 us on an H200 (ADR 0023 says why each counts 2).
   let crossing = 2.0
+  /// Parts of whole networks gained 5 to 7 us less than predicted (ADR 0023).
+  let leastGain = 8.0
 
   private static let processors = 132.0
   /// What a launch takes at least in a recorded run, and what products and convolutions take to fill their pipelines.

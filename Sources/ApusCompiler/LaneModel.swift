@@ -5,6 +5,8 @@ import ApusPlan
 package protocol LaneModel: Sendable {
   /// Microseconds by which a step starts later behind a step of another lane than behind one of its own.
   var crossing: Double { get }
+  /// Microseconds that branches must be predicted to gain before they are spread: what predictions were seen to promise too much.
+  var leastGain: Double { get }
 
   /// What a step takes when it has the device for itself.
   func cost(of step: StepSize) -> StepCost

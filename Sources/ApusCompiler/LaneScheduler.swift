@@ -82,7 +82,7 @@ struct LaneScheduler {
       guard let (found, before, after) = spread(simulation) else { continue }
       let numbers = segment.lowerBound + part.lowerBound..<segment.lowerBound + part.upperBound
       let own = Part(steps: numbers, laneCount: Set(found).count, before: before, after: after)
-      if own.gain <= max(Self.margin * before, model.crossing) {
+      if own.gain <= max(Self.margin * before, model.leastGain) {
         let reason = own.laneCount == 1 ? "no branch gains what its fork and join take" : own.times
         log.record(Self.text(steps, numbers), into: "lanes", taken: false, reason)
         continue

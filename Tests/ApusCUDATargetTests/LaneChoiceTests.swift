@@ -22,8 +22,9 @@ import Testing
 
   private static func lanes(_ plan: Plan) -> Set<Int> { Set(plan.allSteps.map(\.lane)) }
 
-  /// A convolution, then branches of some convolutions each, then their sum.
-  private static func branches(_ count: Int, depth: Int, size: Int, channels: Int = 64) -> String {
+  /// A convolution, then branches of some convolutions each, the first of which may be longer, then their sum.
+  private static func branches(_ count: Int, depth: Int, first: Int? = nil, size: Int, channels: Int = 64) -> String {
+    let depths = (0..<count).map { $0 == 0 ? first ?? depth : depth }
     let type = "f16[1, \(size), \(size), \(channels)]"
     var text = "graph(%x: \(type)) -> (%z) {"
     var weights = 0
@@ -35,11 +36,11 @@ import Testing
     }
     convolution("x", "h")
     for branch in 0..<count {
-      for layer in 0..<depth {
+      for layer in 0..<depths[branch] {
         convolution(layer == 0 ? "h" : "b\(branch)_\(layer - 1)", "b\(branch)_\(layer)")
       }
     }
-    var sum = "b0_\(depth - 1)"
+    var sum = "b0_\((first ?? depth) - 1)"
     for branch in 1..<max(count, 1) {
       text += " %s\(branch) = add(%\(sum), %b\(branch)_\(depth - 1))"
       sum = "s\(branch)"
@@ -67,6 +68,9 @@ import Testing
     #expect(Self.lanes(try Self.build(small).plan) == [0])
     let (large, log) = try Self.build(Self.branches(3, depth: 3, size: 224))
     #expect(Self.lanes(large) == [0], "\(log)")
+    // A shortcut of one convolution, as ResNet has them.
+    let (shortcut, promise) = try Self.build(Self.branches(2, depth: 1, first: 3, size: 14))
+    #expect(Self.lanes(shortcut) == [0] && promise.hasPrefix("refused"), "\(promise)")
     let (off, silence) = try Self.build(Self.branches(3, depth: 3, size: 14), streams: 0)
     #expect(Self.lanes(off) == [0] && silence.isEmpty && off.auxiliaryLanes == 0)
   }

@@ -37,7 +37,8 @@ import Testing
     -> Tuner.Outcome
   {
     let candidates = try CandidateSet(
-      alternatives, tactics: [alternatives.chosen] + alternatives.tactics.filter { $0 != alternatives.chosen }, target)
+      alternatives, tactics: [alternatives.chosen] + alternatives.tactics.filter { $0 != alternatives.chosen }, target,
+      beside: [plan].touchedByteCount)
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("apus-choice-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     var cache = try TimingCacheFile(path: path)
@@ -125,7 +126,7 @@ import Testing
     let target = try CUDACodeTarget(name: "sm_90a", native: nil, jobs: jobs)
     let plan = try Self.plan(CompilationTests.regions[index].graph, try Self.target())
     guard let alternatives = plan.steps[0].alternatives else { return }
-    let candidates = try CandidateSet(alternatives, tactics: Array(alternatives.tactics.prefix(14)), target)
+    let candidates = try CandidateSet(alternatives, tactics: Array(alternatives.tactics.prefix(14)), target, beside: 0)
     #expect(try candidates.compiled(Set(candidates.tactics), target).count == candidates.tactics.count)
   }
 }
