@@ -56,8 +56,9 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
       resources: kernelTexts([
-        "prelude", "math", "attention", "lstm", "gemm", "conv", "winograd", "conv_transpose", "depthwise", "pool",
-        "undef",
+        "prelude", "math", "attention", "lstm", "gemm", "conv", "winograd", "winograd_line", "conv_transpose",
+        "depthwise",
+        "pool", "undef",
       ])),
     module(
       "ApusCUDATarget",

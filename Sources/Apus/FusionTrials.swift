@@ -19,15 +19,18 @@ struct FusionTrials {
   private(set) var plans: [Plan]
   private(set) var trials: [TuningReport.Fusion] = []
   /// The longest that a trial took.
-  private var longest = 0.5
+  private var longest: Duration
 
   var wishes: FusionWishes { options.wishes }
 
-  /// - Parameter options: what the plans were built with; their lock is what they are.
+  /// - Parameters:
+  ///   - options: what the plans were built with; their lock is what they are.
+  ///   - expected: what a trial should take.
   init(
     _ model: Model, for backend: Backend, targets: [String], jobs: Int?, options: BuildOptions, plans: [Plan],
-    on device: any Device
+    on device: any Device, expecting expected: Duration
   ) {
+    longest = expected
     self.model = model
     self.backend = backend
     self.targets = targets
@@ -40,21 +43,19 @@ struct FusionTrials {
 
   /// Tries decisions of a log for as long as there is time.
   mutating func run(
-    _ log: FusionLog, most count: Int, until end: ContinuousClock.Instant, _ cache: inout TimingCacheFile
-  )
-    throws
-  {
+    _ log: FusionLog, most count: Int, within budget: TimeBudget, _ cache: inout TimingCacheFile
+  ) throws {
     let target = try backend.makeTarget(plans[0].fingerprint.target, jobs)
     let place = TimingCache.Place(
       target: plans[0].fingerprint.target, device: device.identity, compiler: try target.compilerVersion())
     let candidates = Array(Self.candidates(log).prefix(count))
     for (index, entry) in candidates.enumerated() {
       let start = ContinuousClock.now
-      if start + .seconds(longest) > end { break }
+      if !budget.affords(longest) { break }
       options.progress(.tune, index, candidates.count)
       guard let wish = Self.wish(against: entry, options.wishes), wish != options.wishes else { continue }
-      try attempt(entry, wish, place, until: end, &cache)
-      longest = max(longest, (ContinuousClock.now - start) / .seconds(1))
+      try attempt(entry, wish, place, within: budget, &cache)
+      longest = max(longest, .now - start)
     }
     options.progress(.tune, 1, 1)
   }
@@ -88,7 +89,7 @@ struct FusionTrials {
   }
 
   private mutating func attempt(
-    _ entry: FusionLog.Entry, _ wish: FusionWishes, _ place: TimingCache.Place, until end: ContinuousClock.Instant,
+    _ entry: FusionLog.Entry, _ wish: FusionWishes, _ place: TimingCache.Place, within budget: TimeBudget,
     _ cache: inout TimingCacheFile
   ) throws {
     let key = Self.key(plans, wish)
@@ -106,7 +107,7 @@ struct FusionTrials {
       return
     }
     if known == nil {
-      let left = (end - ContinuousClock.now) / .seconds(1)
+      let left = budget.left / .seconds(1)
       guard left > 0, let found = try? seconds(changed, during: min(0.3, left / 2)) else { return }
       known = found
       try cache.add([
@@ -144,10 +145,10 @@ struct FusionTrials {
     var sums = [0.0, 0.0]
     var noise = 0.0
     for row in times.runs.flatMap(\.steps) where row.first == nil || row.second == nil {
-      for (index, time) in [row.first, row.second].enumerated() {
-        guard let time else { continue }
-        sums[index] += time.median
-        noise += (time.upper - time.lower) / 2
+      for (index, estimate) in [row.first, row.second].enumerated() {
+        guard let estimate else { continue }
+        sums[index] += estimate.time
+        noise += (estimate.upper - estimate.lower) / 2
       }
     }
     let isClear = (sums[0] - sums[1]).magnitude > max(noise, 0.02 * sums[0])

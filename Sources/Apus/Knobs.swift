@@ -1,3 +1,4 @@
+import ApusCPUDevice
 import ApusCPUTarget
 import ApusCompiler
 package import ApusCore
@@ -7,5 +8,6 @@ import ApusRuntime
 package enum Knobs {
   package static let all: [Knob] = [
     .debug, .syncSteps, BuildCache.knob, Builder.dumpKnob, Tuner.knob, Tuner.libraries, Winograd.knob,
+    CPUDevice.affinity,
   ]
 }

@@ -8,9 +8,10 @@ struct PlanComparison {
   private let engines: [Engine]
   private static let rounds = 15
   private static let burst = 8
-  /// Runs of each that are the least to compare by, and those that binding takes.
+  /// Runs of each that are the least to compare by, those that are not counted, and what comparing takes at least.
   private static let leastRounds = 3
   private static let warmingRuns = 4
+  static let leastRuns = 2 + leastRounds
   /// Runs are slower when they take longer by more than this share.
   private static let margin = 0.005
 
@@ -22,30 +23,38 @@ struct PlanComparison {
   }
 
   /// Compares profiles for as long as there is time; of those that there is none for nothing is said.
-  func runs(of profiles: Set<String>, until end: ContinuousClock.Instant) throws -> [TuningReport.Run] {
+  ///
+  /// - Parameter expected: what a run of a profile should take at least.
+  func runs(
+    of profiles: Set<String>, within budget: TimeBudget, expecting expected: (Plan) -> Duration
+  ) throws -> [TuningReport.Run] {
     var runs: [TuningReport.Run] = []
     for (index, profile) in engines[0].profiles.enumerated() where profiles.contains(profile.name) {
       let plan = engines[0].plans[index]
       let sizes = Dictionary(uniqueKeysWithValues: plan.shapeSymbols.map { ($0.name, Dim($0).estimate) })
-      guard ContinuousClock.now < end, let inputs = plan.randomInputs(sizes) else { continue }
+      guard budget.affords(expected(plan) * (2 * Self.leastRuns)), let inputs = plan.randomInputs(sizes) else {
+        continue
+      }
       let first = try engines[0].makeContext()
       let second = try engines[1].makeContext()
-      let start = ContinuousClock.now
-      try Self.bind(inputs, first, index)
-      let run = (ContinuousClock.now - start) / Self.warmingRuns
-      if ContinuousClock.now + run * (Self.warmingRuns + 2 * Self.leastRounds) > end { continue }
-      try Self.bind(inputs, second, index)
+      let run = try Self.bind(inputs, first, index)
+      guard budget.affords(run * (2 * Self.leastRuns)) else { continue }
+      _ = try Self.bind(inputs, second, index)
+      for _ in 2..<Self.warmingRuns where budget.affords(run * (2 + 2 * Self.leastRounds)) {
+        try first.run(profile: .index(index))
+        try second.run(profile: .index(index))
+      }
       var times: [[Double]] = [[], []]
-      let left = (end - ContinuousClock.now) / max(run, .nanoseconds(1))
+      let left = min(budget.left / max(run, .nanoseconds(1)), 1e6)
       let burst = min(Self.burst, max(1, Int(left) / (2 * Self.leastRounds)))
       for _ in 0..<Self.rounds {
-        if times[0].count >= Self.leastRounds, ContinuousClock.now + run * (2 * burst) > end { break }
+        if times[0].count >= Self.leastRounds, !budget.affords(run * (2 * burst)) { break }
         if Settling.remaining([0, 1], times).isEmpty { break }
         times[0] += try Self.times(first, index, burst)
         times[1] += try Self.times(second, index, burst)
       }
-      let medians = times.map { $0.sorted()[$0.count / 2] }
-      runs.append(Self.run(profile.name, medians[0], medians[1], count: times[0].count))
+      let found = times.map { Settling.Estimate($0, share: Settling.share).time }
+      runs.append(Self.run(profile.name, found[0], found[1], count: times[0].count))
     }
     return runs
   }
@@ -56,10 +65,12 @@ struct PlanComparison {
       isKept: after > before * (1 + margin))
   }
 
-  /// Binds everything that can be to memory of the device, and runs until launches are recorded.
+  /// Binds everything that can be to memory of the device, and runs twice.
+  ///
+  /// - Returns: what the second run took.
   private static func bind(
     _ inputs: [String: HostValue], _ context: borrowing ExecutionContext, _ profile: Int
-  ) throws {
+  ) throws -> Duration {
     let engine = context.engine
     let plan = engine.plans[profile]
     for input in plan.inputs {
@@ -78,7 +89,9 @@ struct PlanComparison {
       let byteCount = try context.outputShape(output.name).reduce(dtype.byteCount, *)
       try context.bind(output: output.name, to: try engine.makeBuffer(byteCount: byteCount))
     }
-    for _ in 1..<warmingRuns { try context.run(profile: .index(profile)) }
+    let start = ContinuousClock.now
+    try context.run(profile: .index(profile))
+    return .now - start
   }
 
   private static func times(_ context: borrowing ExecutionContext, _ profile: Int, _ burst: Int) throws -> [Double] {

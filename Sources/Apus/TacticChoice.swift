@@ -88,10 +88,14 @@ package func build(
     options.lock = lock
     options.wishes = lock.wishes
   }
+  let beginning = ContinuousClock.now
   var result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
   var report: TuningReport?
   if options.lock == nil, var cache = try choice.timings() {
     let start = ContinuousClock.now
+    // What was compiled is kept.
+    let rebuilding = max(start - beginning - result.compiling - result.plans.timingDuration, .zero) + .milliseconds(200)
+    let budget = choice.tuning.effort.map { TimeBudget($0.duration) }
     let rebuild: (Fingerprint, RegionTactics) throws -> [Plan] = { target, tactics in
       var options = options
       options.chosen = tactics
@@ -101,17 +105,19 @@ package func build(
       ).plans
     }
     let (tuned, found) = try tune(
-      result.plans, for: choice.tuning.effort, cache: &cache, jobs: jobs,
-      rebuild: options.earlier.isEmpty ? rebuild : nil, progress: options.progress)
+      result.plans, for: choice.tuning.effort, within: budget, cache: &cache, jobs: jobs,
+      rebuilding: rebuilding, rebuild: options.earlier.isEmpty ? rebuild : nil, progress: options.progress)
     report = found
     if let warning = cache.cache.warning(cache.path) { report?.warnings.append(warning) }
     result.plans = tuned
     var hasChanged = !found.changes.isEmpty
-    if let effort = choice.tuning.effort,
-      let fusions = try fusions(model, backend, names, jobs, options, result, effort, start, &cache)
+    if let effort = choice.tuning.effort, let budget,
+      let fusions = try fusions(
+        model, backend, names, jobs, options, result, effort,
+        within: budget.keeping(rebuilding + result.plans.timingDuration), rebuilding: rebuilding,
+        runs: found.expectedRuns, &cache)
     {
       report?.fusions = fusions.trials
-      report?.duration = ContinuousClock.now - start
       result.plans = fusions.plans
       hasChanged = hasChanged || options.wishes != fusions.wishes
       options.wishes = fusions.wishes
@@ -122,6 +128,7 @@ package func build(
       result = try build(model, for: backend, targets: names, jobs: jobs, options: options)
       result.warnings = warnings
     }
+    report?.duration = .now - start
     for trial in report?.fusions ?? [] {
       result.log.measure(trial.producer, into: trial.consumer, microseconds: 1e6 * trial.measured)
     }
@@ -138,15 +145,16 @@ package func build(
 /// Tries fusion decisions the other way in the time that is left; nil where there is none, or several targets share the decisions.
 private func fusions(
   _ model: Model, _ backend: Backend, _ names: [String], _ jobs: Int?, _ options: BuildOptions, _ result: BuildResult,
-  _ effort: TuningEffort, _ start: ContinuousClock.Instant, _ cache: inout TimingCacheFile
+  _ effort: TuningEffort, within budget: TimeBudget, rebuilding: Duration, runs: Duration,
+  _ cache: inout TimingCacheFile
 ) throws -> FusionTrials? {
-  let end = start + effort.duration
-  guard effort.fusionCount > 0, ContinuousClock.now < end, result.plans.targets.count == 1, options.earlier.isEmpty,
+  guard effort.fusionCount > 0, budget.left > .zero, result.plans.targets.count == 1, options.earlier.isEmpty,
     let device = try? backend.makeDevice(nil), (try? Engine.plans(of: result.plans, fitting: device)) != nil
   else { return nil }
   var trials = FusionTrials(
-    model, for: backend, targets: names, jobs: jobs, options: options, plans: result.plans, on: device)
-  try trials.run(result.log, most: effort.fusionCount, until: end, &cache)
+    model, for: backend, targets: names, jobs: jobs, options: options, plans: result.plans, on: device,
+    expecting: rebuilding + .milliseconds(500) + runs * EngineTimeDiff.leastRuns)
+  try trials.run(result.log, most: effort.fusionCount, within: budget, &cache)
   return trials
 }
 

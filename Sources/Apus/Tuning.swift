@@ -12,19 +12,22 @@ package import ApusRuntime
 /// - Parameters:
 ///   - plans: of all targets.
 ///   - effort: how much to measure; nil measures nothing.
+///   - budget: the time that there is, with building anew; nil for what the effort says.
+///   - rebuilding: what building anew takes.
 ///   - cache: where figures come from and go to.
 ///   - device: what to measure on; nil for the device of this machine.
 ///   - rebuild: builds the plans of a target anew by what was chosen; nil replaces steps.
 /// - Returns: the plans, those of each target together.
 /// - Throws: ``EngineFileError`` when there is no device that runs the engine, ``BuildError`` when nothing can be compiled.
 package func tune(
-  _ plans: [Plan], for effort: TuningEffort?, cache: inout TimingCacheFile, jobs: Int? = nil,
-  device: (any Device)? = nil,
+  _ plans: [Plan], for effort: TuningEffort?, within budget: TimeBudget? = nil, cache: inout TimingCacheFile,
+  jobs: Int? = nil, device: (any Device)? = nil, rebuilding: Duration = .zero,
   rebuild: ((Fingerprint, RegionTactics) throws -> [Plan])? = nil,
   progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
 ) throws -> (plans: [Plan], report: TuningReport) {
   let start = ContinuousClock.now
-  let end = effort.map { start + $0.duration }
+  // Building by the lock comes last, with runs of the profiles that have been timed.
+  let budget = (budget ?? effort.map { TimeBudget($0.duration) })?.keeping(rebuilding + plans.timingDuration)
   try Plan.validate(plans)
   let backend = try Backend.named(plans[0].fingerprint.backend)
   var report = TuningReport()
@@ -46,16 +49,28 @@ package func tune(
     let device = own.flatMap { $0.target == fingerprint ? $0.device : nil }
     let own = rebuild.map { rebuild in { choices in try rebuild(fingerprint, choices) } }
     var outcome = try Tuner.tune(
-      plans, for: target, on: device, effort: effort, until: end.flatMap { end in effort.map { end - $0.comparison } },
+      plans, for: target, on: device, effort: effort,
+      // The plans are built anew to be compared, and where a comparison takes back some of several profiles.
+      within: budget?.keeping((effort?.comparison ?? .zero) + rebuilding * (plans.count > 1 ? 2 : 1)),
       rebuild: own, cache: &cache, progress: progress)
-    if let device, let end {
+    if let device, let budget, let effort {
       report.target = fingerprint.target
       report.device = device.identity
-      let limit = min(end, ContinuousClock.now + (effort?.comparison ?? .zero))
-      try settle(&outcome, plans, target, device, until: limit, own, &cache, &report)
+      try settle(
+        &outcome, plans, target, device, within: plans.count > 1 ? budget.keeping(rebuilding) : budget,
+        for: effort.comparison, own, &cache,
+        &report)
+    }
+    if device != nil {
+      report.expectedRuns = .seconds(
+        outcome.plans.reduce(0) { $0 + outcome.expectedSeconds(of: $1, target.rates) })
     }
     report.add(outcome, isCounted: device != nil || effort == nil)
     result += outcome.plans
+  }
+  // Weights that are kept in another layout now are in the way no more.
+  if rebuild == nil, result.contains(where: { $0.constants.storage !== plans[0].constants.storage }) {
+    result = result.sharingConstants()
   }
   report.duration = ContinuousClock.now - start
   return (result, report)
@@ -64,7 +79,8 @@ package func tune(
 /// Runs the changed profiles as they were and as they are, and takes back what is no faster.
 private func settle(
   _ outcome: inout Tuner.Outcome, _ before: [Plan], _ target: any Target, _ device: any Device,
-  until end: ContinuousClock.Instant, _ rebuild: ((RegionTactics) throws -> [Plan])?, _ cache: inout TimingCacheFile,
+  within budget: TimeBudget, for usual: Duration, _ rebuild: ((RegionTactics) throws -> [Plan])?,
+  _ cache: inout TimingCacheFile,
   _ report: inout TuningReport
 ) throws {
   let changed = Set(outcome.changes.map(\.profile))
@@ -80,7 +96,11 @@ private func settle(
   let open = changed.subtracting(runs.map(\.profile))
   if !open.isEmpty {
     do {
-      let measured = try PlanComparison(before, outcome.plans, device).runs(of: open, until: end)
+      let (found, rates) = (outcome, target.rates)
+      func expected(_ plan: Plan) -> Duration { .seconds(found.expectedSeconds(of: plan, rates)) }
+      let most = before.filter { open.contains($0.profile.name) }.map(expected).max() ?? .zero
+      let measured = try PlanComparison(before, outcome.plans, device).runs(
+        of: open, within: budget.limited(to: max(usual, most * (4 * PlanComparison.leastRuns))), expecting: expected)
       for run in measured {
         for (plans, seconds) in [(before, run.secondsBefore), (outcome.plans, run.secondsAfter)] {
           guard let plan = plans.first(where: { $0.profile.name == run.profile }) else { continue }
@@ -99,6 +119,11 @@ private func settle(
   // What was wished for stays.
   if try !Tuner.knob.value().isEmpty { return }
   let kept = Set(runs.filter(\.isKept).map(\.profile))
+  if kept == changed {
+    outcome.plans = before
+    outcome.changes = []
+    return
+  }
   if !kept.isEmpty {
     // All figures are known by now: the same decisions for the other profiles, without measuring.
     let warnings = outcome.warnings
@@ -117,5 +142,12 @@ extension Plan {
   /// What the time of a whole run is kept under.
   var runKey: String {
     TimingCache.key(of: self, Dictionary(uniqueKeysWithValues: shapeSymbols.map { ($0.name, Dim($0).estimate) }))
+  }
+}
+
+extension [Plan] {
+  /// What timing the profiles that have been timed takes once more.
+  var timingDuration: Duration {
+    .seconds(flatMap(\.timings).reduce(0) { $0 + Swift.max(0.1, 4 * $1.seconds) })
   }
 }

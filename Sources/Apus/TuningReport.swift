@@ -41,6 +41,8 @@ package struct TuningReport: Sendable {
   package var warnings: [Diagnostic] = []
   /// How long it took.
   package var duration = Duration.zero
+  /// What a run of each profile should take, added up.
+  package var expectedRuns = Duration.zero
   package var regionCount = 0
   package var judgedCount = 0
   package var knownCount = 0

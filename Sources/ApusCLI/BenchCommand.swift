@@ -124,8 +124,9 @@ struct BenchCommand: ParsableCommand {
     let measurement = try measure(context, profile, progress)
     context.time(context.activeProfile, with: nil)
     let peakMemory = BenchReport.measuredPeakMemory()
-    let ceilings = layers ? try session.engine.device.ceilings() : nil
     let memory = try MemoryMeasurement(session.engine, context, inputs.entries)
+    // Takes memory of its own.
+    let ceilings = layers ? try session.engine.device.ceilings() : nil
     let device =
       session.engine.device.sharesHostMemory
       ? nil

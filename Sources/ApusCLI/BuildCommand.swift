@@ -42,8 +42,8 @@ struct BuildCommand: ParsableCommand {
       compute_NN is assembly, which the drivers of newer GPUs compile when the engine is loaded.
 
       By --tune off (the default) a cost model chooses how steps are computed; quick times the first few ways of each on this \
-      machine's device, 10 s at most, full all of them, 5 minutes at most; a time is a limit for what it takes to measure and \
-      compare. With a lock nothing is measured: engines of the same model, options and compiler have the same bytes.
+      machine's device, 10 s at most, full all of them, 5 minutes at most; a time is a limit for what it takes to measure, \
+      compare and build again. Where time is left and there is one target, fusion decisions are tried the other way. With a lock nothing is measured: engines of the same model, options and compiler have the same bytes.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())

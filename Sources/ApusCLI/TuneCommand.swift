@@ -12,7 +12,9 @@ struct TuneCommand: ParsableCommand {
     discussion: """
       Building chooses by a cost model; here the ways of each product, convolution and attention are timed at the sizes \
       that the profiles are tuned for, and the engine is written anew, whole or not at all. Its results stay the same but \
-      for the order of sums. Ways that keep weights in another layout need the model: `apus build --tune` measures them too. \
+      for the order of sums. Weights are brought into the layout of the fastest way where their present one only has them in \
+      another order; from transformed ones, as 3x3 convolutions have them, there is no way back: `apus build --tune` has the \
+      model and measures those too. \
       Figures are kept in a timing cache: what is known is not measured again, and builds on other \
       machines can use it.
 

@@ -18,11 +18,16 @@ public final class CPUDevice: Device {
   public let memoryByteCount: Int
   let pool: ThreadPool
 
+  /// Whether threads stay on processors: they do not wander then, and wait where another process takes theirs.
+  public static let affinity = Knob.level(
+    "APUS_AFFINITY", 0...1, default: 0,
+    "1 keeps each thread of the CPU device but the caller's on a processor of its own")
+
   /// Starts the threads; `threads` counts the one that calls. Without a number there is one per processor.
   public init(threads: Int? = nil) {
     features = CPUFeatures()
     memoryByteCount = Int(clamping: apus_physical_memory())
-    pool = ThreadPool(threadCount: threads ?? features.processorCount)
+    pool = ThreadPool(threadCount: threads ?? features.processorCount, isPinned: Self.affinity.level == 1)
     name = "cpu (\(features.level), \(pool.threadCount) threads)"
     identity = DeviceIdentity(
       target: features.level, model: "\(features.model), \(pool.threadCount) threads", driver: "",
@@ -93,6 +98,11 @@ final class CPUStream: DeviceStream {
 
   func fill(_ target: UnsafeMutableRawPointer, with byte: UInt8, byteCount: Int) {
     memset(target, Int32(byte), byteCount)
+  }
+
+  /// Reads, since what is written in large pieces may go past the caches.
+  func occupyCaches(with memory: UnsafeMutableRawPointer, byteCount: Int) {
+    ProbeLaunch(apus_find_probes().read, byteCount, source: memory).run(on: pool)
   }
 
   /// Gives each thread some tens of microseconds of work, in which those that sleep wake up.

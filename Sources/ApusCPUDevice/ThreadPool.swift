@@ -24,13 +24,14 @@ package final class ThreadPool: Sendable {
   private let shared: SharedState
   private let threads: [pthread_t]
 
-  package init(threadCount: Int) {
+  /// - Parameter isPinned: whether each thread that is started stays on a processor of its own.
+  package init(threadCount: Int, isPinned: Bool = false) {
     self.threadCount = min(max(threadCount, 1), 1024)
     let shared = SharedState(threadCount: self.threadCount)
     self.shared = shared
     var threads: [pthread_t] = []
     for index in 1..<max(self.threadCount, 1) {
-      if let thread = Self.start(shared, index) { threads.append(thread) }
+      if let thread = Self.start(shared, index, isPinned) { threads.append(thread) }
     }
     self.threads = threads
   }
@@ -51,8 +52,8 @@ package final class ThreadPool: Sendable {
   }
 
   /// Starts a worker; nil when the system refuses, and the pool works with fewer.
-  private static func start(_ shared: SharedState, _ index: Int) -> pthread_t? {
-    let worker = Unmanaged.passRetained(Worker(shared: shared, index: index))
+  private static func start(_ shared: SharedState, _ index: Int, _ isPinned: Bool) -> pthread_t? {
+    let worker = Unmanaged.passRetained(Worker(shared: shared, index: index, isPinned: isPinned))
     #if canImport(Glibc)
       var thread = pthread_t()
     #else
@@ -66,6 +67,7 @@ package final class ThreadPool: Sendable {
         #endif
         let worker = Unmanaged<Worker>.fromOpaque(argument).takeRetainedValue()
         apus_name_thread("apus-\(worker.index)")
+        if worker.isPinned { apus_pin_thread(Int32(clamping: worker.index)) }
         worker.shared.work(worker.index)
         return nil
       }, worker.toOpaque())
@@ -80,10 +82,12 @@ package final class ThreadPool: Sendable {
 private final class Worker {
   let shared: SharedState
   let index: Int
+  let isPinned: Bool
 
-  init(shared: SharedState, index: Int) {
+  init(shared: SharedState, index: Int, isPinned: Bool) {
     self.shared = shared
     self.index = index
+    self.isPinned = isPinned
   }
 }
 

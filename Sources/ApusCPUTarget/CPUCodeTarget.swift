@@ -49,6 +49,7 @@ enum KernelText {
   static let gemm = text(PackageResources.gemm_h)
   static let conv = text(PackageResources.conv_h)
   static let winograd = text(PackageResources.winograd_h)
+  static let winogradLine = text(PackageResources.winograd_line_h)
   static let convTranspose = text(PackageResources.conv_transpose_h)
   static let depthwise = text(PackageResources.depthwise_h)
   static let attention = text(PackageResources.attention_h)

@@ -88,16 +88,21 @@ enum Grain: String, CaseIterable {
     return tactic
   }
 
-  /// Ways to compute a region, the preferred one first, in all grains: first each way as usual, by what it should take, then each
-  /// in the other grains.
-  static func tactics(_ ways: [(name: String, microseconds: Double)]) -> [TacticCandidate] {
-    guard let first = ways.first else { return [] }
-    let sorted = [first] + ways.dropFirst().sorted { $0.microseconds < $1.microseconds }
-    return [[Grain.usual], Grain.allCases.filter { $0 != .usual }].flatMap { grains in
-      sorted.flatMap { way in
-        grains.map { TacticCandidate(name: $0.name(way.name), microseconds: way.microseconds) }
+  /// Ways to compute a region in all grains, by what they should take. Of grains that divide it alike the first is enough.
+  static func tactics(_ ways: [(name: String, work: (Grain) -> KernelWork)], _ costs: CPUCosts) -> [TacticCandidate] {
+    var found: [TacticCandidate] = []
+    for way in ways {
+      var seen: Set<Int> = []
+      for grain in allCases {
+        let work = way.work(grain)
+        guard seen.insert(work.blocks).inserted else { continue }
+        found.append(TacticCandidate(name: grain.name(way.name), microseconds: work.microseconds(costs)))
       }
     }
+    return found.enumerated().sorted {
+      let (a, b) = ($0.element.microseconds ?? 0, $1.element.microseconds ?? 0)
+      return a == b ? $0.offset < $1.offset : a < b
+    }.map(\.element)
   }
 }
 
@@ -143,15 +148,6 @@ struct GemmBlock {
   var columns: Int { lanes * vectors }
   var macros: [String] { ["NV \(vectors)", "APUS_MR \(rows)"] }
 
-  /// What a product takes on two usual cores.
-  func microseconds(rows m: Double, columns n: Int, depth: Double) -> Double {
-    let padded = (m / Double(rows)).rounded(.up) * Double(rows)
-    let wide = Double((n + columns - 1) / columns * columns)
-    // Products of registers for each register that is loaded.
-    let share = Double(rows * vectors) / (Double(rows * vectors) + 0.5 * Double(rows + vectors))
-    let compute = 2 * padded * wide * depth / (Double(lanes) * 30_000 * share)
-    return max(compute, 4 * (wide * depth + m * depth + m * Double(n)) / 30_000)
-  }
   var tactic: String { "gemm \(rows)x\(columns)" }
 
   /// Micro-tiles of rows that are worked on while panels stream past, for sums of length `depth`.

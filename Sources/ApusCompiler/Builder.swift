@@ -49,8 +49,8 @@ package struct BuildOptions: Sendable {
     self.progress = progress
   }
 
-  /// None: what whole models gain on a GPU is not known yet (ADR 0023).
-  package static let usualAuxiliaryStreams = 0
+  /// More gain little (ADR 0023).
+  package static let usualAuxiliaryStreams = 2
 }
 
 /// The parts of a build, as shown while it runs.
@@ -64,6 +64,8 @@ package struct BuildResult: Sendable {
   package var log: FusionLog
   /// What may go wrong when the engine runs.
   package var warnings: [Diagnostic]
+  /// How long compiling kernels took.
+  package var compiling = Duration.zero
 }
 
 /// Compiles a graph to plans.
@@ -121,7 +123,9 @@ package enum Builder {
         for index in plans.indices { plans[index].timings = lock.timings(of: plans[index]) }
       }
       try dump(plans, shared, targets.count == 1 ? "" : "\(target.fingerprint.target)-")
+      let start = ContinuousClock.now
       let images = try images(of: &shared, behind: earlier.first?.images ?? [], target, options)
+      result.compiling += .now - start
       for var plan in earlier + plans {
         plan.share(functions: shared.functions, images: images, constants: plan.constants)
         result.plans.append(plan)

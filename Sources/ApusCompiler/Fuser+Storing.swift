@@ -63,6 +63,7 @@ extension Fuser {
         alternatives?.chosen = wanted
       }
     }
+    if region.tactic == nil { region.tactic = tactics.first }
     try template.emit(region, into: &builder)
     if let alternatives {
       builder.offer(alternatives, from: first)

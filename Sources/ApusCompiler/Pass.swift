@@ -28,5 +28,8 @@ package struct Pass: Sendable {
   ]
 
   /// All rules that passes apply.
-  package static let rules: [Rule] = Simplify.rules + RaiseNormalizations.rules + [RaiseAttention.raise] + Layout.rules
+  package static let rules: [Rule] =
+    Simplify.rules + RaiseNormalizations.rules + [
+      RaiseAttention.raise, RaiseAttention.transposeTwice, RaiseAttention.groupHeads,
+    ] + Layout.rules
 }

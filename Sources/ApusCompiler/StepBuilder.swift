@@ -307,7 +307,7 @@ package struct ConstantPool {
 
 extension Plan {
   /// The bytes of a constant; nil when its size or its texts do not fit the section.
-  fileprivate func constantBytes(_ type: TensorType, at offset: Int) -> UnsafeRawBufferPointer? {
+  func constantBytes(_ type: TensorType, at offset: Int) -> UnsafeRawBufferPointer? {
     guard let shape = type.constantShape, offset >= 0, offset <= constants.byteCount else { return nil }
     let rest = UnsafeRawBufferPointer(rebasing: constants.bytes[offset...])
     var byteCount = shape.reduce(type.dtype.byteCount, saturatingMultiply)

@@ -262,7 +262,12 @@ package struct AnchorRegion {
 
   /// The epilogue as a kernel over `[batches, rows, columns / group]`, where the anchor's result has `columns`, with the buffers it
   /// names in order: the operands, the result, and last the anchor's tile, which is no buffer in memory.
-  package func epilogue(batches: Dim, rows: Dim, columns: Dim) -> (kernel: Kernel, buffers: [ValueID]) {
+  ///
+  /// - Parameter parts: how many summands each element of the anchor's result has, one result after the other in a buffer in memory
+  ///   that takes the place of the tile.
+  package func epilogue(
+    batches: Dim, rows: Dim, columns: Dim, parts: Int = 1
+  ) -> (kernel: Kernel, buffers: [ValueID]) {
     let arena = ExprArena()
     var arguments: [ValueID: Operand] = [:]
     for value in operands { arguments[value] = arena.argument(graph.tensorType(value), layouts[value]) }
@@ -274,7 +279,12 @@ package struct AnchorRegion {
     let variables = [batches, rows, columns].map { arena.makeVariable($0) }
     let flat = variables[0].dim * rows * columns + variables[1].dim * columns + variables[2].dim
     let anchor = Operand(anchorType) { position, arena in
-      arena.result(arena.load(tile, arena.flat(position, in: anchorType.shape)), of: anchorType.dtype)
+      let index = arena.flat(position, in: anchorType.shape)
+      let first = arena.load(tile, index)
+      let sum = (1..<max(1, parts)).reduce(first) { sum, part in
+        arena.binary(.add, sum, arena.load(tile, Dim(part) * anchorType.elementCount + index))
+      }
+      return arena.result(sum, of: anchorType.dtype)
     }
     let value = element(anchor, arguments).at(.flat(flat), arena)
     var index = flat

@@ -74,6 +74,9 @@ public protocol DeviceStream: AnyObject {
   /// Has everything that computes ready at once, as it is within a run and may not be after a while of other work.
   func rouse()
 
+  /// Makes caches hold these bytes of the device's memory, which are undefined afterwards, in place of others.
+  func occupyCaches(with memory: UnsafeMutableRawPointer, byteCount: Int)
+
   /// Notes the time at which the stream gets to this point.
   func mark() throws(DeviceError) -> any DeviceMark
 
@@ -128,6 +131,10 @@ extension DeviceStream {
   public func drain() {}
 
   public func rouse() {}
+
+  public func occupyCaches(with memory: UnsafeMutableRawPointer, byteCount: Int) {
+    fill(memory, with: 0, byteCount: byteCount)
+  }
 
   public func call(_ call: any DeviceCall, buffers: UnsafeBufferPointer<UnsafeMutableRawPointer?>) {
     preconditionFailure("the device makes no calls ready")

@@ -39,6 +39,23 @@ int32_t apus_processor_count(void) {
 
 void apus_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
+void apus_pin_thread(int32_t index) {
+  size_t size = CPU_ALLOC_SIZE(8192);
+  cpu_set_t *set = CPU_ALLOC(8192), *one = CPU_ALLOC(8192);
+  if (set && one && sched_getaffinity(0, size, set) == 0) {
+    const int32_t count = CPU_COUNT_S(size, set);
+    int32_t left = count > 0 ? index % count : -1;
+    for (int32_t cpu = 0; cpu < 8192 && left >= 0; cpu++) {
+      if (!CPU_ISSET_S(cpu, size, set) || left-- > 0) continue;
+      CPU_ZERO_S(size, one);
+      CPU_SET_S(cpu, size, one);
+      pthread_setaffinity_np(pthread_self(), size, one);
+    }
+  }
+  CPU_FREE(set);
+  CPU_FREE(one);
+}
+
 #else
 // Without a wait on a word, sleeping is a short nap: callers re-check their condition.
 void apus_wait(uint32_t *word, uint32_t expected) {
@@ -53,6 +70,7 @@ int32_t apus_processor_count(void) {
   return count < 1 ? 1 : (int32_t)count;
 }
 void apus_name_thread(const char *name) { pthread_setname_np(name); }
+void apus_pin_thread(int32_t index) { (void)index; }
 #endif
 
 uint64_t apus_physical_memory(void) {

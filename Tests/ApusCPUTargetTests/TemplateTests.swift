@@ -26,9 +26,17 @@ import Testing
 
   @Test(arguments: targets) func convolutionsByTransforms(_ target: String) throws {
     // Transforms round relative to the sum of magnitudes, which is about 70 here, where results may be near 0.
-    try check(target, tactics: ["winograd 2x2", "winograd 4x4"], count: 8, seed: 8, tolerance: 4e-4) {
+    try check(target, tactics: ["winograd ", "conv "], count: 8, seed: 8, tolerance: 4e-4) {
       $0.smallWindows($1)
     }
+  }
+
+  @Test(arguments: targets) func convolutionsAlongLinesByTransforms(_ target: String) throws {
+    try check(target, tactics: ["winograd line", "conv "], count: 8, seed: 9, tolerance: 4e-4) { $0.lines($1) }
+  }
+
+  @Test(arguments: targets) func convolutionsOfFewOutputs(_ target: String) throws {
+    try check(target, tactics: ["conv "], count: 10, seed: 10) { $0.fewOutputs($1) }
   }
 
   @Test(arguments: targets) func depthwiseConvolutions(_ target: String) throws {
@@ -51,7 +59,8 @@ import Testing
     try check(target, tactics: ["recurrent"], count: 12, seed: 7) { $0.recurrent($1) }
   }
 
-  /// Builds `count` nodes into one graph, runs it with several sizes, and sees that each node is a template's.
+  /// Builds `count` nodes into one graph, runs it with several sizes, and sees that each node is a template's, some by the first of
+  /// the tactics.
   private func check(
     _ target: String, tactics: [String], count: Int, seed: UInt64, tolerance: Double = 1e-4,
     _ make: (inout AnchorGraph, Int) -> Void
@@ -63,6 +72,7 @@ import Testing
     let runner = try GraphRunner(graph, .optimised, target: Machine.target(target), device: Machine.device)
     let computed = runner.plan.steps.count { step in tactics.contains { step.tactic.hasPrefix($0) } }
     #expect(computed == count, "\(runner.plan.steps.map(\.tactic))")
+    #expect(runner.plan.steps.contains { $0.tactic.hasPrefix(tactics[0]) })
     for trial in 0..<3 {
       let inputs = RandomInputs.make(graph, trial: trial, seed: UInt64(trial + 1), limit: 40).inputs
       let expected = try Interpreter.run(graph, inputs: inputs)
@@ -195,6 +205,41 @@ struct AnchorGraph {
       layout(true),
     ])
     finish(add("conv", [x, w], attributes), index, channelAxis: 3, attributes)
+  }
+
+  /// Windows of 3 or 5 pixels along the width, the height of a picture one pixel wide, or a sequence.
+  mutating func lines(_ index: Int) {
+    let taps = choose([3, 5])
+    let form = number(0...2)
+    // Many pixels, so that transforms pay for what is read more of weights.
+    let length = form == 1 && number(0...1) == 0 ? Dim(Symbol("l\(index)", Interval(35, 40))) : Dim(choose([98, 105]))
+    let (channels, outputs, pads) = (choose([16, 32]), choose([8, 15, 40]), [number(0...3), number(0...3)])
+    let spatial: Shape = form == 0 ? [length] : form == 1 ? [3, length] : [length, 1]
+    let kernel = form == 0 ? [taps] : form == 1 ? [1, taps] : [taps, 1]
+    func padding(_ value: Int) -> [Int] { form == 0 ? [value] : form == 1 ? [0, value] : [value, 0] }
+    let ones = kernel.map { _ in 1 }
+    let attributes = Attributes([
+      ("strides", .ints(ones)), ("pads_begin", .ints(padding(pads[0]))), ("pads_end", .ints(padding(pads[1]))),
+      ("dilations", .ints(ones)), ("groups", .int(1)), layout(true),
+    ])
+    let x = image(index, channels, spatial, last: true)
+    finish(
+      add("conv", [x, random([outputs] + kernel + [channels])], attributes), index, channelAxis: kernel.count + 1,
+      attributes)
+  }
+
+  /// Wide windows with so few outputs that neighbouring pixels share a panel.
+  mutating func fewOutputs(_ index: Int) {
+    let (outputs, channels, kernel) = (choose([1, 1, 2, 3]), choose([1, 3, 8, 17]), [number(1...3), number(3...9)])
+    let strides = [number(1...2), number(1...2)]
+    let width: Dim = number(0...2) == 0 ? Dim(Symbol("w\(index)", Interval(70, 90))) : Dim(choose([64, 75, 81]))
+    let attributes = Attributes([
+      ("strides", .ints(strides)), ("pads_begin", .ints([number(0...2), number(0...4)])),
+      ("pads_end", .ints([number(0...2), number(0...4)])), ("dilations", .ints([1, 1])), ("groups", .int(1)),
+      layout(true),
+    ])
+    let x = image(index, channels, [7, width], last: true)
+    finish(add("conv", [x, random([outputs] + kernel + [channels])], attributes), index, channelAxis: 3, attributes)
   }
 
   mutating func transposedConvolution(_ index: Int) {

@@ -54,7 +54,7 @@ import Testing
     let folder = try Folder()
     let first = folder.file("first.timings")
     let tuned = try Self.bytes(
-      TacticChoice(tuning: .lasting(.seconds(5)), timingCache: first, lockOutput: folder.file("m.lock")))
+      TacticChoice(tuning: .lasting(.seconds(20)), timingCache: first, lockOutput: folder.file("m.lock")))
     let lock = try TacticLock(path: folder.file("m.lock").path)
     #expect(lock.sections.map(\.profile) == ["decode", "prefill"])
     #expect(lock.sections.allSatisfy { $0.lines.contains { $0.nodes == ["up", "act"] && $0.seconds != nil } })

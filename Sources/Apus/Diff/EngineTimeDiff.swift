@@ -15,13 +15,13 @@ package struct EngineTimeDiff: Sendable {
     package var second: Settling.Estimate?
 
     /// Second minus first.
-    package var gain: Double { (second?.median ?? 0) - (first?.median ?? 0) }
+    package var gain: Double { (second?.time ?? 0) - (first?.time ?? 0) }
 
     /// Whether the two are apart by more than their noise and more than a share.
     package func differs(by share: Double) -> Bool {
       guard let first, let second else { return false }
-      let (low, high) = first.median < second.median ? (first, second) : (second, first)
-      return low.upper < high.lower && high.median > low.median * (1 + share)
+      let (low, high) = first.time < second.time ? (first, second) : (second, first)
+      return low.upper < high.lower && high.time > low.time * (1 + share)
     }
   }
 
@@ -34,6 +34,9 @@ package struct EngineTimeDiff: Sendable {
 
   package private(set) var runs: [Run] = []
   private static let rounds = 15
+  private static let leastRounds = 5
+  /// Runs of a profile that are the least of both engines together.
+  static let leastRuns = 4 + 4 * leastRounds
 
   /// Times all profiles that both engines have and whose inputs can be made up, at the sizes they are tuned for.
   ///
@@ -53,7 +56,7 @@ package struct EngineTimeDiff: Sendable {
       let a = try Timed(one, inputs, indices[0])
       let b = try Timed(two, inputs, indices[1])
       let end = ContinuousClock.now + .seconds(duration)
-      for round in 0..<Self.rounds where round < 5 || ContinuousClock.now < end {
+      for round in 0..<Self.rounds where round < Self.leastRounds || ContinuousClock.now < end {
         progress(position * Self.rounds + round, names.count * Self.rounds)
         let count = max(1, Int(duration / Double(2 * Self.rounds) / max(a.warm, b.warm, 1e-6)))
         try a.measure(one, count)

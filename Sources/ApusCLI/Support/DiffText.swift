@@ -36,7 +36,7 @@ struct DiffText {
   static func text(_ time: Settling.Estimate?) -> String? {
     time.map { time in
       let half = (time.upper - time.lower) / 2
-      return "\(Units.fixed(1000 * time.median, 4)) ± \(Units.fixed(1000 * half, 4)) ms"
+      return "\(Units.fixed(1000 * time.time, 4)) ± \(Units.fixed(1000 * half, 4)) ms"
     }
   }
 
@@ -45,7 +45,7 @@ struct DiffText {
       ("nodes", .left), ("- ms", .right), ("+ ms", .right), ("", .left), ("- tactic", .left), ("+ tactic", .left),
     ])
     func add(_ row: EngineTimeDiff.Row, _ name: String) {
-      let gain = row.first.map { first in 100 * row.gain / Swift.max(first.median, 1e-12) } ?? 0
+      let gain = row.first.map { first in 100 * row.gain / Swift.max(first.time, 1e-12) } ?? 0
       let verdict = row.differs(by: share) ? "\(gain > 0 ? "+" : "")\(Units.fixed(gain, 1))%" : "within noise"
       let isBoth = row.first != nil && row.second != nil
       table.add([
@@ -97,7 +97,7 @@ struct DiffText {
     func time(_ time: Settling.Estimate?) -> JSON {
       guard let time else { return .null }
       return .object([
-        ("median_ms", .number(1000 * time.median)), ("lower_ms", .number(1000 * time.lower)),
+        ("median_ms", .number(1000 * time.time)), ("lower_ms", .number(1000 * time.lower)),
         ("upper_ms", .number(1000 * time.upper)),
       ])
     }

@@ -55,6 +55,18 @@ struct TuningText {
 
   var json: JSON { .object(members) }
 
+  /// What each tactic of each region took.
+  private var measured: [JSON] {
+    report.seconds.sorted { $0.key.target < $1.key.target }.flatMap { target, regions in
+      regions.sorted { $0.key < $1.key }.map { region, seconds in
+        .object([
+          ("target", .string(target.target)), ("region", .string(region)),
+          ("tactics_us", .object(seconds.sorted { $0.key < $1.key }.map { ($0.key, .number(1e6 * $0.value)) })),
+        ])
+      }
+    }
+  }
+
   var members: [(String, JSON)] {
     [
       ("seconds", .number(report.duration / .seconds(1))), ("target", report.target.map { .string($0) } ?? .null),
@@ -82,6 +94,7 @@ struct TuningText {
           ])
         } ?? .null
       ),
+      ("measured", .array(measured)),
       (
         "fusions",
         .array(

@@ -5,6 +5,9 @@ typedef struct {
   const void *x, *w, *ctx;
   const void *zero;  // at least C / groups zero elements; read where a tap falls into padding
   i64 N, H, W, C, OH, OW, O, KH, KW, SH, SW, DH, DW, PT, PL, groups;
+  // Where there are few outputs, `spread` neighbouring pixels are one with spread times as many outputs, at most a panel: O counts
+  // all of them, KW and SW are of the widened window, OW counts such pixels and wide those of the result. 0 where pixels stand alone.
+  i64 spread, wide;
 } apus_conv_args;
 APUS_INLINE void apus_copy_words(void *d, const void *s, i64 bytes) {
   char *o = (char *)d;
@@ -20,7 +23,7 @@ APUS_INLINE void apus_copy_words(void *d, const void *s, i64 bytes) {
 // How rows reach the core: 0 points at every tap; 1 copies rows into scratch; 2 points at whole kernel rows, which
 // are contiguous in the image, and copies only those that touch padding. 1 and 2 serve few channels per tap.
 APUS_INLINE i64 FN(conv_mode)(const apus_conv_args *g) {
-  if (g->C / g->groups >= 16 || g->KH * g->KW == 1) return 0;
+  if ((g->C / g->groups >= 16 && !g->spread) || g->KH * g->KW == 1) return 0;
   return g->groups == 1 && g->DW == 1 ? 2 : 1;
 }
 APUS_INLINE i64 FN(conv_chunk)(const apus_conv_args *g) {
@@ -34,6 +37,17 @@ APUS_INLINE i64 FN(conv_scratch)(const apus_conv_args *g) {
 }
 APUS_INLINE i64 FN(conv_blocks)(const apus_conv_args *g, i64 threads) {
   return FN(matmul_blocks)(g->groups, g->N * g->OH * g->OW, g->O / g->groups, g->KH * g->KW * g->C / g->groups, threads);
+}
+
+// Gives each row of a tile, spread pixels of as many outputs each, its place in the result.
+APUS_INLINE void FN(emit_spread)(const apus_conv_args *g, const ACC *tile, i64 row, i64 rows) {
+#ifdef EPILOGUE
+  const i64 outputs = g->O / g->spread;
+  for (i64 i = 0; i < rows; i++) {
+    const i64 line = (row + i) / g->OW, x = (row + i - line * g->OW) * g->spread;
+    EPILOGUE(g->ctx, tile + i * NR, outputs, 0, line * g->wide + x, APUS_MIN(g->spread, g->wide - x), 0, outputs);
+  }
+#endif
 }
 
 APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, void *scratch) {
@@ -113,7 +127,8 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
       } else {
         CORE_FN(_tile)(mr, ptrs + ti * taps * MR, MR, taps, Cg, w + p * K * NR, tile);
       }
-      FN(emit)(g->ctx, tile, 0, m0, mr, gi * Og + p * NR, Og - p * NR);
+      if (g->spread) FN(emit_spread)(g, tile, m0, mr);
+      else FN(emit)(g->ctx, tile, 0, m0, mr, gi * Og + p * NR, Og - p * NR);
       if (++ti == tc) ti = 0, p++;
     }
   }

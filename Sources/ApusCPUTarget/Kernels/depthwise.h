@@ -1,4 +1,5 @@
-// NHWC depthwise convolution, vectorised over channels. Needs prelude.h; macros KERNEL, EPILOGUE, T, ACC.
+// NHWC depthwise convolution, vectorised over channels. Needs prelude.h; macros KERNEL, EPILOGUE, T, ACC, and DW_KW, DW_SW: the
+// only width and stride along it that windows have (0: any, without code of their own).
 #ifndef KERNEL
 #define KERNEL kernel
 #endif
@@ -24,7 +25,9 @@ typedef struct {
 } apus_depthwise_args;
 // Outputs along the width per register block, and channels per work unit.
 #define APUS_DW_OB 8
+#ifndef APUS_DW_CB
 #define APUS_DW_CB 128
+#endif
 #endif
 
 typedef ACC FN(dw_v) __attribute__((vector_size(APUS_VB)));
@@ -40,14 +43,16 @@ typedef T FN(dw_t) __attribute__((vector_size(APUS_VB / sizeof(ACC) * sizeof(T))
 typedef struct {
   const T *x, *w;
   i64 khn, kwn, xRow, xTap, xOut, wRow, wTap, cols;
+  i64 low, high;  // columns of the windows that are inside the image
   ACC *tile;
 } FN(dw_call);
 
 // ob outputs of one row, all vectors of the channel group. A nonzero kw, sw fixes the kernel width and stride
-// at compile time and takes the dilation as 1.
-APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const FN(dw_call) *a) {
+// at compile time and takes the dilation as 1; then windows may reach over an edge.
+APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const int edge, const FN(dw_call) *a) {
   enum { L = APUS_VB / sizeof(ACC) };
   const i64 xRow = a->xRow, xTap = a->xTap, xOut = a->xOut, wRow = a->wRow, wTap = a->wTap, khn = a->khn, kwn = a->kwn;
+  const i64 low = a->low, high = a->high;
   for (i64 c = 0; c < a->cols; c += L) {
     // The last vector may overlap the one before it.
     i64 cc = c + L <= a->cols ? c : a->cols - L;
@@ -57,7 +62,10 @@ APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const F
     APUS_NOUNROLL for (i64 kh = 0; kh < khn; kh++, x += xRow, w += wRow) {
       if (kwc) {
         DW_V in[(APUS_DW_OB - 1) * 2 + 5];
-        APUS_UNROLL for (int i = 0; i < (ob - 1) * swc + kwc; i++) in[i] = DW_LOAD(x + i * xTap);
+        APUS_UNROLL for (int i = 0; i < (ob - 1) * swc + kwc; i++) {
+          if (edge && (i < low || i >= high)) in[i] = (DW_V){0};
+          else in[i] = DW_LOAD(x + i * xTap);
+        }
         APUS_UNROLL for (int k = 0; k < kwc; k++) {
           DW_V f = DW_LOAD(w + k * wTap);
           APUS_UNROLL for (int i = 0; i < ob; i++) acc[i] += in[i * swc + k] * f;
@@ -73,19 +81,36 @@ APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const F
     APUS_UNROLL for (int i = 0; i < ob; i++) __builtin_memcpy(a->tile + i * APUS_DW_CB + cc, &acc[i], sizeof(DW_V));
   }
 }
-#define DW_DEF(ob, kw, sw) \
-  APUS_NOINLINE void FN(dw_##ob##_##kw##_##sw)(const FN(dw_call) *a) { FN(dw_body)(ob, kw, sw, a); }
-DW_DEF(8, 3, 1) DW_DEF(4, 3, 1) DW_DEF(8, 3, 2) DW_DEF(4, 3, 2) DW_DEF(8, 5, 1) DW_DEF(4, 5, 1)
-DW_DEF(8, 0, 0) DW_DEF(4, 0, 0) DW_DEF(1, 0, 0)
+typedef void (*FN(dw_function))(const FN(dw_call) *);
+#define DW_DEF(ob, kw, sw, edge) \
+  APUS_NOINLINE void FN(dw_##ob##_##kw##_##sw##_##edge)(const FN(dw_call) *a) { FN(dw_body)(ob, kw, sw, edge, a); }
+// For windows of a width and stride: 8 outputs inside the image, and 8 and 4 anywhere.
+#define DW_WINDOW(kw, sw) DW_DEF(8, kw, sw, 0) DW_DEF(8, kw, sw, 1) DW_DEF(4, kw, sw, 1)
+DW_DEF(8, 0, 0, 0) DW_DEF(4, 0, 0, 0) DW_DEF(1, 0, 0, 0)
+#if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 1)
+DW_WINDOW(3, 1)
+#endif
+#if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 2)
+DW_WINDOW(3, 2)
+#endif
+#if !defined(DW_KW) || (DW_KW == 5 && DW_SW == 1)
+DW_WINDOW(5, 1)
+#endif
+#if !defined(DW_KW) || (DW_KW == 5 && DW_SW == 2)
+DW_WINDOW(5, 2)
+#endif
+#undef DW_WINDOW
 #undef DW_DEF
 
-// Channels c0 .. c0 + cols of ob outputs; fewer channels than a vector, or a multiplier, go one at a time.
-APUS_NOINLINE void FN(dw_tile)(const apus_depthwise_args *g, void (*body)(const FN(dw_call) *), i64 ob, const T *x,
+// Channels c0 .. c0 + cols of ob outputs; fewer channels than a vector, or a multiplier, go one at a time. x is at column 0 of the
+// first window, which may lie outside the image.
+APUS_NOINLINE void FN(dw_tile)(const apus_depthwise_args *g, FN(dw_function) body, i64 ob, const T *x, i64 low, i64 high,
                                const T *w, i64 khn, i64 kwn, i64 cols, i64 c0, i64 row) {
   enum { L = APUS_VB / sizeof(ACC) };
   const i64 mult = g->multiplier, CO = g->C * mult;
   APUS_ALIGNED ACC tile[APUS_DW_OB * APUS_DW_CB];
-  FN(dw_call) a = {x + c0, w + c0, khn, kwn, g->DH * g->W * g->C, g->DW * g->C, g->SW * g->C, g->KW * CO, CO, cols, tile};
+  FN(dw_call) a = {x + c0, w + c0, khn, kwn, g->DH * g->W * g->C, g->DW * g->C, g->SW * g->C, g->KW * CO, CO, cols,
+                    low, high, tile};
   if (mult == 1 && cols >= L) body(&a);
   else
     for (i64 c = 0; c < cols; c++)
@@ -104,10 +129,24 @@ APUS_NOINLINE void FN(dw_tile)(const apus_depthwise_args *g, void (*body)(const 
 APUS_INLINE void FN(dw_line)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0, i64 cols) {
   const T *w = (const T *)g->w;
   const i64 CO = g->C * g->multiplier;
-  void (*wide)(const FN(dw_call) *) = FN(dw_8_0_0), (*half)(const FN(dw_call) *) = FN(dw_4_0_0);
-  if (g->KW == 3 && g->DW == 1 && g->SW == 1) wide = FN(dw_8_3_1), half = FN(dw_4_3_1);
-  if (g->KW == 3 && g->DW == 1 && g->SW == 2) wide = FN(dw_8_3_2), half = FN(dw_4_3_2);
-  if (g->KW == 5 && g->DW == 1 && g->SW == 1) wide = FN(dw_8_5_1), half = FN(dw_4_5_1);
+  FN(dw_function) inside = 0, wide = 0, half = 0;
+#define DW_PICK(kw, sw) \
+  if (g->KW == kw && g->SW == sw) { \
+    inside = FN(dw_8_##kw##_##sw##_0), wide = FN(dw_8_##kw##_##sw##_1), half = FN(dw_4_##kw##_##sw##_1); \
+  }
+#if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 1)
+  DW_PICK(3, 1)
+#endif
+#if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 2)
+  DW_PICK(3, 2)
+#endif
+#if !defined(DW_KW) || (DW_KW == 5 && DW_SW == 1)
+  DW_PICK(5, 1)
+#endif
+#if !defined(DW_KW) || (DW_KW == 5 && DW_SW == 2)
+  DW_PICK(5, 2)
+#endif
+#undef DW_PICK
   i64 y0 = oh * g->SH - g->PT;
   i64 k0 = y0 < 0 ? APUS_CEIL(-y0, g->DH) : 0;
   i64 k1 = APUS_MIN(g->KH, g->H > y0 ? APUS_CEIL(g->H - y0, g->DH) : 0);
@@ -121,19 +160,27 @@ APUS_INLINE void FN(dw_line)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0
   in1 = APUS_MIN(in1, g->OW);
   in0 = APUS_MIN(in0, in1);
   i64 row = (n * g->OH + oh) * g->OW;
+  if (inside && g->DW == 1 && g->multiplier == 1 && cols >= APUS_VB / (i64)sizeof(ACC)) {
+    for (i64 ow = 0; ow < g->OW; ow += APUS_DW_OB) {
+      const i64 x0 = ow * g->SW - g->PL, count = APUS_MIN(APUS_DW_OB, g->OW - ow);
+      FN(dw_function) body = count <= 4 ? half : ow >= in0 && ow + APUS_DW_OB <= in1 ? inside : wide;
+      FN(dw_tile)(g, body, count, line + x0 * g->C, -x0, g->W - x0, w, khn, g->KW, cols, c0, row + ow);
+    }
+    return;
+  }
   for (i64 ow = 0; ow < g->OW;) {
     i64 x0 = ow * g->SW - g->PL;
     if (ow >= in0 && ow + APUS_DW_OB <= in1) {
-      FN(dw_tile)(g, wide, APUS_DW_OB, line + x0 * g->C, w, khn, g->KW, cols, c0, row + ow);
+      FN(dw_tile)(g, FN(dw_8_0_0_0), APUS_DW_OB, line + x0 * g->C, 0, 0, w, khn, g->KW, cols, c0, row + ow);
       ow += APUS_DW_OB;
     } else if (ow >= in0 && ow + 4 <= in1) {
-      FN(dw_tile)(g, half, 4, line + x0 * g->C, w, khn, g->KW, cols, c0, row + ow);
+      FN(dw_tile)(g, FN(dw_4_0_0_0), 4, line + x0 * g->C, 0, 0, w, khn, g->KW, cols, c0, row + ow);
       ow += 4;
     } else {
       i64 a = x0 < 0 ? APUS_CEIL(-x0, g->DW) : 0;
       i64 b = APUS_MIN(g->KW, g->W > x0 ? APUS_CEIL(g->W - x0, g->DW) : 0);
       if (b <= a) a = b = 0, x0 = 0;
-      FN(dw_tile)(g, FN(dw_1_0_0), 1, line + (x0 + a * g->DW) * g->C, w + a * CO, khn, b - a, cols, c0, row + ow);
+      FN(dw_tile)(g, FN(dw_1_0_0_0), 1, line + (x0 + a * g->DW) * g->C, 0, 0, w + a * CO, khn, b - a, cols, c0, row + ow);
       ow++;
     }
   }

@@ -201,8 +201,8 @@ typedef struct {
 } apus_pack_args;
 // Bytes of A rows kept hot while B panels stream past them.
 #define APUS_CHUNK_BYTES 262144
-// Rows that share a panel at least: B, which comes from memory, is not read again for fewer.
-#define APUS_CHUNK_ROWS 132
+// Rows that share a panel at least: B is not read again for fewer, whether it comes from memory or from a cache shared by cores.
+#define APUS_CHUNK_ROWS(bytes) ((bytes) > 16 << 20 ? 132 : 48)
 #endif
 
 APUS_INLINE void FN(emit)(const void *ctx, const ACC *tile, i64 batch, i64 row, i64 rows, i64 col, i64 cols) {
@@ -234,7 +234,8 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
   const i64 tm = APUS_CEIL(M, MR), tn = APUS_CEIL(N, NR);
   if (tm == 0 || tn == 0) return;
   // Copied rows take scratch memory, which is for chunk(K).
-  const i64 mc = APUS_MIN(g->aK == 1 ? APUS_MAX(FN(chunk)(K), APUS_CHUNK_ROWS / MR) : FN(chunk)(K), tm);
+  const i64 least = APUS_CHUNK_ROWS(K * N * (i64)sizeof(TB)) / MR;
+  const i64 mc = APUS_MIN(g->aK == 1 ? APUS_MAX(FN(chunk)(K), least) : FN(chunk)(K), tm);
   APUS_ALIGNED ACC tile[MR * NR];
   const TA *rows[MR];
   apus_range r = apus_share(g->batch * tm * tn, block, blockCount);

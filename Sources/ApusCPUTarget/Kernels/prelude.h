@@ -73,6 +73,29 @@ typedef double apus_vd_u __attribute__((vector_size(APUS_VB), aligned(8)));
 #define APUS_LOADV(p) (*(const apus_vf_u *)(p))
 #define APUS_STOREV(p, v) (*(apus_vf_u *)(p) = (v))
 
+// Two vectors' elements in turn: of their first halves, and of their last.
+#if VL == 16
+#define APUS_FIRST_IN_TURN 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define APUS_LAST_IN_TURN 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VL == 8
+#define APUS_FIRST_IN_TURN 0, 8, 1, 9, 2, 10, 3, 11
+#define APUS_LAST_IN_TURN 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define APUS_FIRST_IN_TURN 0, 4, 1, 5
+#define APUS_LAST_IN_TURN 2, 6, 3, 7
+#endif
+// Transposes VL vectors.
+APUS_INLINE void apus_transpose(apus_vf *v) {
+  APUS_UNROLL for (int w = 1; w < VL; w *= 2) {
+    apus_vf o[VL];
+    APUS_UNROLL for (int i = 0; i < VL / 2; i++) {
+      o[2 * i] = __builtin_shufflevector(v[i], v[i + VL / 2], APUS_FIRST_IN_TURN);
+      o[2 * i + 1] = __builtin_shufflevector(v[i], v[i + VL / 2], APUS_LAST_IN_TURN);
+    }
+    APUS_UNROLL for (int i = 0; i < VL; i++) v[i] = o[i];
+  }
+}
+
 APUS_INLINE u32 apus_bits_f32(float x) { u32 r; __builtin_memcpy(&r, &x, 4); return r; }
 APUS_INLINE float apus_f32_bits(u32 x) { float r; __builtin_memcpy(&r, &x, 4); return r; }
 APUS_INLINE u64 apus_bits_f64(double x) { u64 r; __builtin_memcpy(&r, &x, 8); return r; }

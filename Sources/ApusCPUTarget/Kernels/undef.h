@@ -28,3 +28,9 @@
 #undef WINO_SIDE
 #undef WINO_POINTS
 #undef WINO_CHUNK_BYTES
+#undef LINE_TAPS
+#undef LINE_SIDE
+#undef LINE_CHUNK_BYTES
+#undef DW_KW
+#undef DW_SW
+#undef WINO_HEAVY_BYTES

@@ -5,13 +5,15 @@
 // Convolutional Neural Networks", 2015.
 #define WINO_SIDE (WINO + 2)
 #define WINO_POINTS (WINO_SIDE * WINO_SIDE)
-// Bytes of transformed input that stay in a cache of a core while weights stream past.
+// Bytes of transformed input that stay in a cache of a core while weights stream past, where these are not too many to be read again.
 #define WINO_CHUNK_BYTES 400000
+#define WINO_HEAVY_BYTES 8000000
 
 // Tiles that are worked on together.
 APUS_INLINE i64 FN(winograd_chunk)(const apus_conv_args *g) {
   i64 tiles = g->N * APUS_CEIL(g->OH, WINO) * APUS_CEIL(g->OW, WINO);
   i64 most = APUS_MAX(WINO_CHUNK_BYTES / (WINO_POINTS * g->C * 4) / MR * MR, MR);
+  if (WINO_POINTS * g->C * g->O * 4 > WINO_HEAVY_BYTES) most = 4 * MR;
   return APUS_CEIL(tiles, APUS_MAX(APUS_CEIL(tiles, APUS_MIN(most, 4 * MR)), 1));
 }
 APUS_INLINE i64 FN(winograd_scratch)(const apus_conv_args *g) {

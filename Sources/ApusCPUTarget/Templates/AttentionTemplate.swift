@@ -28,6 +28,29 @@ struct AttentionTemplate: KernelTemplate {
     return fits ? nil : "the mask \(types[3]) may broadcast at run time"
   }
 
+  /// Blocks are of half as many operations as those of products.
+  private func operations(_ grain: Grain) -> Int { grain.operations / 2 }
+
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    let types = region.node.inputs.map { region.graph.tensorType($0) }
+    guard let op = region.node.op as? Attention, let sizes = try? op.geometry(types) else { return [] }
+    let scores = Double((sizes.batch * sizes.heads * sizes.queries * sizes.keys).estimate)
+    let depth = Double((sizes.depth + sizes.valueDepth).estimate)
+    return Grain.tactics(
+      [
+        (
+          name: "attention",
+          work: { grain in
+            var work = KernelWork()
+            work.products = scores * depth / Double(cpu.vectorBytes / 4)
+            work.stores = scores / Double(cpu.vectorBytes / 4)
+            work.blocks = Int(min(max((2 * scores * depth / Double(operations(grain))).rounded(.up), 1), 64))
+            return work
+          }
+        )
+      ], CPUCosts(cpu))
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let (graph, node) = (region.graph, region.node)
     let types = node.inputs.map { graph.tensorType($0) }
@@ -63,11 +86,15 @@ struct AttentionTemplate: KernelTemplate {
 
         """,
       batches: sizes.batch * sizes.heads, rows: sizes.queries, columns: Dim(valueDepth))
-    let rounded = (valueDepth + block.columns - 1) / block.columns * block.columns
-    let scratch = 4 * (128 * (depth + rounded) + block.rows * 128 + (192 + block.rows) * (rounded + 2)) + 256
+    let rounded = (valueDepth + block.lanes - 1) / block.lanes * block.lanes
+    let rows = (192 + block.columns - 1) / block.columns * block.columns
+    let floats =
+      rows * (depth + valueDepth + 2) + 128 * (valueDepth + 2 * block.columns) + (rounded + block.rows) * block.columns
+    let scratch = 4 * floats + 256
     let work = 2 * sizes.batch * sizes.heads * sizes.queries * sizes.keys * Dim(depth + valueDepth)
+    let grain = Grain(of: region)
     call.emit(
-      region, blocks: Dim.minimum(Dim.maximum(work.ceilDivided(by: 200_000), 1), 64), scratchBytes: Dim(scratch),
-      tactic: "attention", into: &builder)
+      region, blocks: Dim.minimum(Dim.maximum(work.ceilDivided(by: Dim(operations(grain))), 1), 64),
+      scratchBytes: Dim(scratch), tactic: grain.name("attention"), into: &builder)
   }
 }

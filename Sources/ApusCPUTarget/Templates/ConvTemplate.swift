@@ -52,9 +52,19 @@ struct WindowForm {
     """
   }
 
+  /// Whether each result depends on the pixel at its place alone.
+  var isPointwise: Bool {
+    taps == 1 && strides == (1, 1) && padsBegin == (0, 0) && outHeight == height && outWidth == width
+  }
+
   var parameters: [Dim] { [batch, height, width, outHeight, outWidth] }
   var pixels: Dim { batch * outHeight * outWidth }
   var taps: Int { kernel.0 * kernel.1 }
+
+  /// Images that cost is reckoned with: the fewest where nothing is said of them.
+  var images: Int {
+    batch.symbols.allSatisfy { $0.opt != nil } ? batch.estimate : max(1, batch.range.lower)
+  }
 }
 
 /// NHWC convolution in f32 with constant weights, as an implicit matrix product.
@@ -75,27 +85,28 @@ struct ConvTemplate: KernelTemplate {
   private enum Way {
     case direct(GemmBlock)
     case transformed(Winograd)
+    case line(WinogradLine)
+    case spread(SpreadConv)
 
     var name: String {
       switch self {
       case .direct(let block): "conv \(block.rows)x\(block.columns)"
       case .transformed(let winograd): winograd.name
+      case .line(let line): line.name
+      case .spread(let spread): spread.name
       }
     }
   }
 
-  /// The ways that there are, the preferred one first.
   private func ways(_ form: WindowForm, _ weights: HostTensor, _ groups: Int) -> [Way] {
     let outputs = weights.shape[0]
     let blocks = GemmBlock.all(cpu: cpu, columns: outputs / groups)
-    let chosen = Winograd.choose(form, outputs: outputs, groups: groups, blocks[0])
-    var ways = blocks.map { Way.direct($0) }
-    for winograd in Winograd.all(form, outputs: outputs, groups: groups, blocks[0]) {
-      if winograd.tile == chosen?.tile {
-        ways.insert(.transformed(winograd), at: 0)
-      } else {
-        ways.append(.transformed(winograd))
-      }
+    let transformed = Winograd.all(form, outputs: outputs, groups: groups, blocks[0])
+    var ways = blocks.map { Way.direct($0) } + transformed.map { .transformed($0) }
+    if let line = WinogradLine(form, outputs: outputs, groups: groups, blocks[0]) { ways.append(.line(line)) }
+    let wide = GemmBlock.all(cpu: cpu, columns: nil)
+    if let spread = SpreadConv(form, outputs: outputs, groups: groups, usual: blocks[0], wide) {
+      ways.append(.spread(spread))
     }
     return ways
   }
@@ -105,17 +116,31 @@ struct ConvTemplate: KernelTemplate {
       let groups = try? region.node.op.attributes.int("groups"), groups > 0,
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
-    let depth = Double(form.taps * form.channels / groups)
+    let perGroup = form.channels / groups
+    let pointsAtTaps = perGroup >= 16 || form.taps == 1
+    var sizes = ProductSizes(
+      groups: Double(groups), rows: Double(form.images * (form.outHeight * form.outWidth).estimate),
+      columns: weights.shape[0] / groups, depth: Double(form.taps * perGroup))
+    let isProduct = form.isPointwise && groups == 1
+    sizes.pointersPerRow = pointsAtTaps && !isProduct ? Double(form.taps) : 0
+    sizes.copiesPerRow = pointsAtTaps ? 0 : sizes.depth
     return Grain.tactics(
       ways(form, weights, groups).map { way in
         switch way {
         case .direct(let block):
-          let columns = weights.shape[0] / groups
-          let rows = Double(form.pixels.estimate)
-          return (way.name, Double(groups) * block.microseconds(rows: rows, columns: columns, depth: depth))
-        case .transformed(let winograd): return (way.name, winograd.microseconds)
+          sizes.rowsPerChunk = Double(block.rows * chunk(block, form, perGroup))
+          return (way.name, { [sizes] in block.work(sizes, $0) })
+        case .transformed(let winograd): return (way.name, { winograd.work($0) })
+        case .line(let line): return (way.name, { line.work($0) })
+        case .spread(let spread): return (way.name, { spread.work($0) })
         }
-      })
+      }, CPUCosts(cpu))
+  }
+
+  /// Micro-tiles whose rows are found at once, as `conv.h` has it.
+  private func chunk(_ block: GemmBlock, _ form: WindowForm, _ perGroup: Int) -> Int {
+    let pointsAtTaps = perGroup >= 16 || form.taps == 1
+    return min(block.chunk(perGroup * form.kernel.0 * (pointsAtTaps ? 1 : form.kernel.1)), 64)
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
@@ -130,6 +155,8 @@ struct ConvTemplate: KernelTemplate {
     let block: GemmBlock
     switch way {
     case .transformed(let winograd): return winograd.emit(region, weights, Grain(of: region), into: &builder)
+    case .line(let line): return line.emit(region, weights, Grain(of: region), into: &builder)
+    case .spread(let spread): return spread.emit(region, weights, Grain(of: region), into: &builder)
     case .direct(let chosen): block = chosen
     }
     let depth = form.taps * perGroup
@@ -142,12 +169,15 @@ struct ConvTemplate: KernelTemplate {
     let pointsAtRows = groups == 1 && form.dilations.1 == 1
     let copied = depth * 4
     let perRow = pointsAtTaps ? form.taps * 8 : pointsAtRows ? copied + form.kernel.0 * 8 : copied
-    let chunk = min(block.chunk(perGroup * form.kernel.0 * (pointsAtTaps ? 1 : form.kernel.1)), 64)
-    let scratch = chunk * block.rows * perRow + copied
+    let scratch = chunk(block, form, perGroup) * block.rows * perRow + copied
+    let weightSlot = builder.addConstant(packed, name: graph[node.inputs[1]].name)
+    if form.isPointwise, groups == 1 {
+      return emitProduct(region, form, block, weightSlot, outputs, way.name, into: &builder)
+    }
     let zeros = builder.addConstant(HostTensor(.f32, [perGroup]), name: "zeros")
     let call = TemplateCall(
       texts: [KernelText.gemm, KernelText.conv], macros: block.macros,
-      buffers: [builder.slot(node.inputs[0]), builder.addConstant(packed, name: graph[node.inputs[1]].name), zeros],
+      buffers: [builder.slot(node.inputs[0]), weightSlot, zeros],
       parameters: form.parameters,
       call: """
           const apus_conv_args g = {.x = buffers[0], .w = buffers[1], .zero = buffers[2], .ctx = CTX, \(form.fields),
@@ -161,6 +191,30 @@ struct ConvTemplate: KernelTemplate {
       blocks: block.blocks(
         batches: Dim(groups), rows: form.pixels, columns: Dim(outPerGroup), depth: Dim(depth), Grain(of: region)),
       scratchBytes: Dim(scratch), tactic: Grain(of: region).name(way.name), into: &builder)
+  }
+}
+
+extension ConvTemplate {
+  /// A window of one pixel on every pixel: a product whose rows are the pixels as they lie.
+  private func emitProduct(
+    _ region: AnchorRegion, _ form: WindowForm, _ block: GemmBlock, _ weights: Int, _ outputs: Int, _ name: String,
+    into builder: inout StepBuilder
+  ) {
+    let depth = Dim(form.channels)
+    let call = TemplateCall(
+      texts: [KernelText.gemm], macros: block.macros, buffers: [builder.slot(region.node.inputs[0]), weights],
+      parameters: [form.pixels],
+      call: """
+          const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = CTX, .batch = 1, .inner = 1, .M = P(0),
+            .N = \(outputs), .K = \(form.channels), .aRow = \(form.channels), .aK = 1};
+          KERNEL_NAME_matmul(&g, block, blockCount, scratch);
+
+        """,
+      batches: 1, rows: form.pixels, columns: Dim(outputs))
+    call.emit(
+      region,
+      blocks: block.blocks(batches: 1, rows: form.pixels, columns: Dim(outputs), depth: depth, Grain(of: region)),
+      scratchBytes: 0, tactic: Grain(of: region).name(name), into: &builder)
   }
 }
 
@@ -178,6 +232,42 @@ struct DepthwiseTemplate: KernelTemplate {
     return groups == form.channels && groups > 1 ? nil : "it is not depthwise"
   }
 
+  /// Channels that a unit of work goes over a row for, the usual number first.
+  private static let widths = [128, 64, 256]
+
+  private func name(_ width: Int) -> String { width == Self.widths[0] ? "depthwise" : "depthwise \(width)" }
+
+  /// A narrow window does little for each element: blocks are of half as many operations as those of products.
+  private func operations(_ grain: Grain) -> Int { grain.operations / 2 }
+
+  func tactics(for region: AnchorRegion) -> [TacticCandidate] {
+    guard let weights = region.graph[region.node.inputs[1]].constant,
+      let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
+    else { return [] }
+    let outputs = weights.shape[0]
+    let (height, width) = (form.outHeight.estimate, form.outWidth.estimate)
+    let lanes = cpu.vectorBytes / 4
+    let rows = Double(form.images * height)
+    let vectors = rows * Double(width * ((outputs + lanes - 1) / lanes))
+    let ways = Self.widths.filter { $0 == Self.widths[0] || $0 / 2 < outputs }.map { channels in
+      (
+        name: name(channels),
+        work: { (grain: Grain) in
+          var work = KernelWork()
+          let units = rows * Double((outputs + channels - 1) / channels)
+          let wanted = 2 * rows * Double(width * outputs * (form.taps + 4)) / Double(operations(grain))
+          work.blocks = Int(min(max(wanted.rounded(.up), 1), units, 64))
+          work.products = vectors * Double(form.taps)
+          work.loads = work.products
+          work.stores = vectors
+          work.tiles = units * Double((width + 7) / 8)
+          return work
+        }
+      )
+    }
+    return Grain.tactics(ways, CPUCosts(cpu))
+  }
+
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
     let (graph, node) = (region.graph, region.node)
     guard let weights = graph[node.inputs[1]].constant,
@@ -187,8 +277,14 @@ struct DepthwiseTemplate: KernelTemplate {
     let taps = form.taps
     let byTap = weights.gathering(
       (0..<taps * outputs).map { ($0 % outputs) * taps + $0 / outputs }, shape: [taps, outputs])
+    let channels = Self.widths.first { name($0) == region.tactic.map(Grain.base) } ?? Self.widths[0]
+    let grain = Grain(of: region)
+    // Other windows have no code of their own.
+    let hasOwn = form.dilations.1 == 1 && [3, 5].contains(form.kernel.1) && [1, 2].contains(form.strides.1)
+    let window = ["DW_KW \(hasOwn ? form.kernel.1 : 0)", "DW_SW \(hasOwn ? form.strides.1 : 0)"]
     let call = TemplateCall(
       texts: [KernelText.depthwise],
+      macros: window + (channels == Self.widths[0] ? [] : ["APUS_DW_CB \(channels)"]),
       buffers: [builder.slot(node.inputs[0]), builder.addConstant(byTap, name: graph[node.inputs[1]].name)],
       parameters: form.parameters,
       call: """
@@ -199,9 +295,10 @@ struct DepthwiseTemplate: KernelTemplate {
         """,
       batches: 1, rows: form.pixels, columns: Dim(outputs))
     let work = 2 * form.pixels * Dim(outputs * (taps + 4))
-    let units = form.batch * form.outHeight * Dim((outputs + 127) / 128)
+    let units = form.batch * form.outHeight * Dim((outputs + channels - 1) / channels)
+    let wanted = work.ceilDivided(by: Dim(operations(grain)))
     call.emit(
-      region, blocks: Dim.minimum(Dim.minimum(Dim.maximum(work.ceilDivided(by: 200_000), 1), units), 64),
-      scratchBytes: 0, tactic: "depthwise", into: &builder)
+      region, blocks: Dim.minimum(Dim.minimum(Dim.maximum(wanted, 1), units), 64), scratchBytes: 0,
+      tactic: grain.name(name(channels)), into: &builder)
   }
 }

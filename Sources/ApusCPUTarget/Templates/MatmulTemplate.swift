@@ -42,20 +42,26 @@ struct MatmulTemplate: KernelTemplate {
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
     guard let form = form(region) else { return [] }
-    let rows = Double(form.batches.estimate) * Double(form.rows.estimate)
-    return Grain.tactics(
-      blocks(form, region).map {
-        (
-          tactic(form, $0),
-          $0.microseconds(rows: rows, columns: form.columns.estimate, depth: Double(form.depth.estimate))
-        )
-      })
+    let sizes = ProductSizes(
+      groups: Double(form.batches.estimate), rows: Double(form.rows.estimate), columns: form.columns.estimate,
+      depth: Double(form.depth.estimate))
+    let blocks = blocks(form, region).map { block in
+      (name: tactic(form, block), work: { (grain: Grain) in block.work(sizes, grain) })
+    }
+    return Grain.tactics(blocks + splits(form, region).map { split in (split.name, { split.work($0) }) }, CPUCosts(cpu))
   }
 
   /// The blocks that can be used, the preferred one first: a constant that others read too has the layout of that one.
   private func blocks(_ form: MatmulForm, _ region: AnchorRegion) -> [GemmBlock] {
     let all = GemmBlock.all(cpu: cpu, columns: form.columns.constantValue)
     return region.layouts[region.source(of: region.node.inputs[1])] == nil ? all : Array(all.prefix(1))
+  }
+
+  /// The ways to compute sums in parts, where the right side is a constant that nobody else reads.
+  private func splits(_ form: MatmulForm, _ region: AnchorRegion) -> [SplitProduct] {
+    let source = region.source(of: region.node.inputs[1])
+    if region.graph[source].constant == nil || region.layouts[source] != nil { return [] }
+    return SplitProduct.all(form, blocks(form, region))
   }
 
   private func block(_ form: MatmulForm, _ region: AnchorRegion) -> GemmBlock {
@@ -79,9 +85,15 @@ struct MatmulTemplate: KernelTemplate {
     let graph = region.graph
     let inputs = region.node.inputs
     guard let form = form(region) else { return }
+    let source = region.source(of: inputs[1])
+    if let weights = graph[source].constant,
+      let split = splits(form, region).first(where: { $0.name == region.tactic.map(Grain.base) })
+    {
+      let isTransposed = region.views[inputs[1]] != nil
+      return split.emit(region, weights, isTransposed: isTransposed, Grain(of: region), into: &builder)
+    }
     let block = block(form, region)
     let packed: Int
-    let source = region.source(of: inputs[1])
     if let constant = graph[source].constant, let layout = layout(form, block, region.views[inputs[1]]) {
       packed = builder.addPacked(constant, layout, name: graph[source].name)
     } else {

@@ -20,21 +20,6 @@ package struct Winograd {
     "APUS_WINOGRAD", ["0", "2", "4"], default: "4",
     "largest tiles of 3x3 convolutions by Winograd's method on the CPU; 0 sums directly, with the least rounding")
 
-  /// The tiles that should take the least time; nil where summing directly does, or the text does not fit.
-  ///
-  /// What is read of weights comes from memory: transformed they are 1.8 or 4 times larger, which few pixels do not pay for.
-  static func choose(_ form: WindowForm, outputs: Int, groups: Int, _ block: GemmBlock) -> Winograd? {
-    let ways = all(form, outputs: outputs, groups: groups, block)
-    let matrix = Double(form.channels * outputs)
-    // Operations and bytes in a microsecond of two usual cores.
-    let (operations, bytes) = (Double(block.lanes) * 24_000, 30_000.0)
-    let pixels = Double(images(form) * (form.outHeight * form.outWidth).estimate)
-    let direct = 18 * pixels * matrix / operations + 36 * matrix / bytes
-    let best = ways.map { ($0, $0.microseconds(matrix, operations, bytes)) }.min { $0.1 < $1.1 }
-    guard let best, best.1 < direct else { return nil }
-    return best.0
-  }
-
   /// The tiles that the text computes and that are asked for.
   static func all(_ form: WindowForm, outputs: Int, groups: Int, _ block: GemmBlock) -> [Winograd] {
     guard groups == 1, form.kernel == (3, 3), form.strides == (1, 1), form.dilations == (1, 1),
@@ -43,20 +28,26 @@ package struct Winograd {
     return [2, 4].filter { $0 <= knob.level }.map { Winograd(form: form, outputs: outputs, block: block, tile: $0) }
   }
 
-  /// What it takes on two usual cores.
-  var microseconds: Double {
-    microseconds(Double(form.channels * outputs), Double(block.lanes) * 24_000, 30_000)
-  }
-
-  private func microseconds(_ matrix: Double, _ operations: Double, _ bytes: Double) -> Double {
-    let count = Double(points) * matrix
-    let tiles = Double(Self.images(form) * tilesOfImage.estimate)
-    return 2 * count * tiles / (0.8 * operations) + 4 * count / bytes
-  }
-
-  /// Images to reckon with: the fewest where nothing is said of them, since the direct sum loses less for many than transforms for few.
-  private static func images(_ form: WindowForm) -> Int {
-    form.batch.symbols.allSatisfy { $0.opt != nil } ? form.batch.estimate : max(1, form.batch.range.lower)
+  /// What it does, in blocks of a grain. Transformed weights are 1.8 or 4 times larger, which few pixels do not pay for.
+  func work(_ grain: Grain) -> KernelWork {
+    let tiles = Double(form.images * tilesOfImage.estimate)
+    let (panels, vectors, depth) = (Double(panels), Double(block.vectors), Double(channels))
+    let chunks = max(1, (tiles / Double(chunk)).rounded(.up))
+    let parts = max(1, (tiles / chunks / Double(block.rows)).rounded(.up))
+    var work = KernelWork()
+    let wanted = 2 * tiles * Double(points * channels * outputs) / Double(grain.operations)
+    work.blocks = Int(min(max(wanted.rounded(.up), 1), chunks * panels, 64))
+    work.tiles = chunks * parts * panels * Double(points)
+    work.products = tiles * panels * Double(points) * depth * vectors
+    work.broadcasts = tiles * panels * Double(points) * depth
+    work.loads = work.tiles * depth * vectors
+    // Blocks that divide the panels of a chunk transform its input each.
+    let repeats = max(1, min(panels, Double(work.blocks) / chunks))
+    work.transformedInputs = tiles * Double(points) * depth / Double(block.lanes) * repeats
+    work.transformedResults = tiles * Double(points) * panels * vectors
+    work.stores = Double(form.images * (form.outHeight * form.outWidth).estimate) * panels * vectors
+    work.weightBytes = 4 * Double(points * channels * outputs)
+    return work
   }
 
   private var tilesOfImage: Dim {
@@ -68,7 +59,9 @@ package struct Winograd {
 
   /// Most tiles that are worked on together, as `winograd.h` has it.
   private var chunk: Int {
-    min(max(400_000 / (points * channels * 4) / block.rows * block.rows, block.rows), 4 * block.rows)
+    let isHeavy = points * channels * outputs * 4 > 8_000_000
+    let fitting = max(400_000 / (points * channels * 4) / block.rows * block.rows, block.rows)
+    return isHeavy ? 4 * block.rows : min(fitting, 4 * block.rows)
   }
 
   func emit(_ region: AnchorRegion, _ weights: HostTensor, _ grain: Grain, into builder: inout StepBuilder) {

@@ -10,7 +10,7 @@ enum RaiseAttention {
     Rewriter.run([raise], on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
     }
-    Rewriter.run([Simplify.doubleTranspose, Simplify.identityTranspose], on: &graph, catalogue: .standard)
+    Rewriter.run(keyRules, on: &graph, catalogue: .standard)
     log = applied
   }
 

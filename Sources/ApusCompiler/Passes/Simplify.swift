@@ -7,7 +7,7 @@ enum Simplify {
   static let rules: [Rule] = [
     neutralElement, doubleTranspose, identityTranspose, transposeAsReshape, doubleReshape, identityReshape,
     identityBroadcast, broadcastOfScalarOperand, identitySlice, identityPad, singleConcat, identityCast, powerOfTwo,
-    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu, stableVariance,
+    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu, geluTanh, stableVariance,
   ]
 
   static let pass = Pass("simplify", "remove what changes nothing and fold scales into weights") {

@@ -14,20 +14,32 @@ struct CandidateSet {
   let sources: [String: String]
   /// The region, whose references give what the plans must.
   let region: RegionGraph
+  private let alternatives: Alternatives
+  private let target: any Target
+  /// Whether constants in the layout of the first plan can be brought into others.
+  private let isRecoverable = Answer()
+
+  /// What is found out when somebody asks.
+  private final class Answer { var value: Bool? }
 
   /// Lowers a region by some of its tactics. Those that cannot compute it any more are left out, and those that launch the same
   /// as one before them.
   ///
+  /// - Parameter byteCount: what a run of the model touches.
   /// - Throws: ``BuildError`` `APUS-B-0055` for a region that cannot be read.
-  init(_ alternatives: Alternatives, tactics: [String], _ target: any Target) throws(BuildError) {
+  init(
+    _ alternatives: Alternatives, tactics: [String], _ target: any Target, beside byteCount: Int
+  ) throws(BuildError) {
     region = try RegionGraph(alternatives)
+    self.alternatives = alternatives
+    self.target = target
     var shared = SharedParts(continuing: [])
     var plans: [Plan] = []
     var keys: [String] = []
     for tactic in tactics {
       guard var plan = try? Builder.sketch(region.graph, tactic: tactic, &shared, target) else { continue }
       plan.functions = shared.functions
-      let key = TimingCache.key(of: plan, region.sizes)
+      let key = TimingCache.key(of: plan, region.sizes, beside: byteCount)
       if keys.contains(key) { continue }
       keys.append(key)
       plans.append(plan)
@@ -44,14 +56,31 @@ struct CandidateSet {
 
   func plan(_ tactic: String) -> Plan? { plans.first { $0.profile.name == tactic } }
 
-  /// Whether the steps of a tactic can take the place of those of the first: they read constants in the layouts that are there.
+  /// Whether the steps of a tactic can take the place of those of the first: they read constants in the layouts that are there, or
+  /// in others that can be made from them.
   func canReplace(_ tactic: String) -> Bool {
     guard let old = plans.first, let new = plan(tactic) else { return false }
     // Equal constants of the plans are at one place.
-    return new.slots.allSatisfy { slot in
+    let isThere = new.slots.allSatisfy { slot in
       guard case .constant = slot.storage else { return true }
       return old.slots.contains { $0.storage == slot.storage && $0.type == slot.type }
     }
+    if isThere { return true }
+    if let known = isRecoverable.value { return known }
+    let recovery = ConstantRecovery(alternatives, from: old.profile.name, target)
+    let answer = recovery.plan(by: old.profile.name) { old.constant($0) } != nil
+    isRecoverable.value = answer
+    return answer
+  }
+
+  /// What a run takes on a usual machine.
+  func usualSeconds(_ rates: MachineRates) -> Double {
+    guard let plan = plans.first else { return 0 }
+    func sum(_ amount: (Step) -> Dim) -> Double {
+      plan.steps.reduce(0) { $0 + Double(amount($1).evaluate { sizes[$0] } ?? 0) }
+    }
+    let seconds = sum(\.work) / rates.operations + sum(\.traffic) / rates.bytes + rates.launch
+    return seconds / 1e6
   }
 
   /// How many functions plans of some tactics launch.

@@ -6,12 +6,13 @@ import ApusRuntime
 /// Times plans that compute the same on a device, in turns.
 ///
 /// Each is run once first, with its result between guard bytes, and its result is compared. Before each timed run the caches are
-/// filled with other bytes, so that weights come from memory as in a model that does not fit them; then the inputs are read once, as
-/// what the steps in front have just written. Runs go on until ``Settling`` says that it is known which is the fastest.
+/// filled with other bytes, so that weights come from where they come from in the model: from memory, or from the largest cache when
+/// all that a run of the model touches fits it. Then the inputs are read once, as what the steps in front have just written. Runs go
+/// on until ``Settling`` says that it is known which is the fastest.
 struct CandidateTimer {
   /// What came of a plan.
   struct Result {
-    /// Median of the runs; infinite when there were too few.
+    /// What the faster runs take; infinite when there were too few.
     var seconds: Double
     var runs: Int
     /// Largest difference from what is expected, relative to the largest element.
@@ -28,8 +29,8 @@ struct CandidateTimer {
     var sizes: [String: Int]
     /// How long to time, unless it is settled earlier.
     var duration: Duration
-    /// When to stop whatever is known; nil for never.
-    var deadline: ContinuousClock.Instant?
+    /// The time that there is, whatever is known by then; nil for any.
+    var budget: TimeBudget?
     /// What the result must be, from the inputs; nil for what the first plan gives.
     var reference: (([HostTensor]) -> HostTensor?)?
   }
@@ -37,6 +38,12 @@ struct CandidateTimer {
   private let device: any Device
   /// What fills the caches.
   private let filler: DeviceBuffer?
+  /// What filling them takes.
+  let fillDuration: Duration
+  /// Whether what a run of the model touches stays in the largest cache until the next run, so that only smaller ones are filled.
+  private let keepsCaches: Bool
+  /// How often a plan runs to be timed once.
+  var runsEach: Int { keepsCaches ? 2 : 1 }
 
   /// Elements of a result that are compared.
   private static let compared = 1 << 20
@@ -45,12 +52,23 @@ struct CandidateTimer {
   private static let guardByteCount = 4096
   private static let guardByte: UInt8 = 0xA5
 
-  init(_ device: any Device) throws(RunError) {
+  /// - Parameter byteCount: what a run of the model touches.
+  init(_ device: any Device, beside byteCount: Int) throws(RunError) {
     self.device = device
-    let byteCount = min(2 * device.identity.cacheByteCount, Self.largestFiller)
-    do { filler = byteCount == 0 ? nil : try device.allocate(byteCount: byteCount) } catch {
-      throw RunError(problems: error.problems)
-    }
+    let cache = device.identity.cacheByteCount
+    keepsCaches = byteCount < cache * 3 / 4
+    let byteCount = keepsCaches ? min(byteCount, cache / 4) : min(2 * cache, Self.largestFiller)
+    do {
+      filler = byteCount == 0 ? nil : try device.allocate(byteCount: byteCount)
+      let stream = try device.makeStream()
+      // Memory that nobody has written is no memory yet.
+      if let filler { stream.fill(filler.base, with: 1, byteCount: filler.byteCount) }
+      try stream.synchronize()
+      let start = ContinuousClock.now
+      if let filler { stream.occupyCaches(with: filler.base, byteCount: filler.byteCount) }
+      try stream.synchronize()
+      fillDuration = .now - start
+    } catch { throw RunError(problems: error.problems) }
   }
 
   /// Times plans, the first of which is the one that others must agree with where there is no reference.
@@ -78,8 +96,13 @@ struct CandidateTimer {
     try context.bind(output: output.name, to: result.buffer)
     var results: [Result] = []
     var expected = task.reference?(tensors)?.doubles
+    var longest = Duration.zero
     for index in plans.indices {
-      if index > 0, task.isOver { break }
+      // Each takes a run now and those without which nothing can be said of it.
+      let needed = (longest + fillDuration) * (1 + (index + 1) * Settling.leastRuns * runsEach)
+      if index > 0, task.budget?.affords(needed) == false { break }
+      let start = ContinuousClock.now
+      defer { longest = max(longest, .now - start) }
       try result.reset()
       if let refusal = try refusal(context, index, plans[index]) {
         results.append(Result(seconds: .infinity, runs: 0, difference: .infinity, refusal: refusal))
@@ -95,14 +118,14 @@ struct CandidateTimer {
     let side = try engine.makeBuffer(byteCount: inputs.map(\.byteCount).max() ?? 0)
     let running = results.indices.filter { results[$0].refusal == nil }
     let times = try rounds(context, plans.count, running, task) { stream in
-      if let filler { stream.fill(filler.base, with: 0, byteCount: filler.byteCount) }
+      if let filler { stream.occupyCaches(with: filler.base, byteCount: filler.byteCount) }
       for input in inputs where input.byteCount <= device.identity.cacheByteCount / 4 {
         stream.copy(from: input.buffer.base, to: side.base, byteCount: input.byteCount)
       }
       stream.rouse()
     }
     for index in running where times[index].count >= Settling.leastRuns {
-      results[index].seconds = Settling.Estimate(times[index]).median
+      results[index].seconds = Settling.Estimate(times[index], share: Settling.share).time
       results[index].runs = times[index].count
     }
     return results
@@ -116,10 +139,15 @@ struct CandidateTimer {
     var times = [[Double]](repeating: [], count: count)
     var running = plans
     let end = ContinuousClock.now + task.duration
-    while !running.isEmpty, !task.isOver {
+    var longest = Duration.zero
+    while !running.isEmpty, task.budget?.affords(longest) != false {
       if times[running[0]].count >= Settling.leastRuns, ContinuousClock.now > end { break }
+      let start = ContinuousClock.now
+      defer { longest = max(longest, .now - start) }
       var marks: [(start: any DeviceMark, end: any DeviceMark)] = []
-      for index in running where !task.isOver {
+      for index in running {
+        // Where a model fits the caches, so do its weights when a region is run again.
+        if keepsCaches { try context.enqueue(profile: .index(index)) }
         context.queue(prepare)
         let start = try context.mark()
         try context.enqueue(profile: .index(index))
@@ -208,9 +236,4 @@ struct CandidateTimer {
     for value in expected where value.isFinite { largest = max(largest, value.magnitude) }
     return difference / largest
   }
-}
-
-extension CandidateTimer.Task {
-  /// Whether there is no more time.
-  fileprivate var isOver: Bool { deadline.map { ContinuousClock.now >= $0 } ?? false }
 }

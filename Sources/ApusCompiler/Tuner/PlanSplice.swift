@@ -9,6 +9,8 @@ struct PlanSplice {
     let new: Plan
     /// Sources of the functions by symbol.
     let sources: [String: String]
+    /// The new plan with its constants, from the bytes of those of the old one by slot; nil where they cannot be had.
+    let relaid: ((Int) -> UnsafeRawBufferPointer?) -> Plan?
     /// Called when the steps have been replaced.
     let done: () -> Void
   }
@@ -17,9 +19,13 @@ struct PlanSplice {
   private var functions: [KernelFunction]
   private var sources: [String] = []
   private var functionByName: [String: Int] = [:]
+  private let plans: [Plan]
+  /// The constants with those that are new, once there are such.
+  private var constants: ConstantPool?
 
-  init(functions: [KernelFunction]) {
-    self.functions = functions
+  init(_ plans: [Plan]) {
+    self.plans = plans
+    functions = plans[0].functions
     for (index, function) in functions.enumerated() { functionByName[function.symbol] = index }
   }
 
@@ -30,7 +36,7 @@ struct PlanSplice {
     var isChanged = false
     plan.steps = replaced(plan.steps, &plan) { alternatives, sources in
       guard let wanted = replacement(alternatives, sources) else { return nil }
-      return Replacement(old: wanted.old, new: wanted.new, sources: wanted.sources) {
+      return Replacement(old: wanted.old, new: wanted.new, sources: wanted.sources, relaid: wanted.relaid) {
         isChanged = true
         wanted.done()
       }
@@ -83,7 +89,7 @@ struct PlanSplice {
   // MARK: One region
 
   /// The new steps with the plan's slots; nil where the old ones are not those of the plan, or the new ones need a constant
-  /// that the plan lacks.
+  /// that cannot be had.
   private mutating func substituted(
     _ steps: [Step], _ replacement: Replacement, _ names: [String], _ plan: inout Plan
   ) -> [Step]? {
@@ -98,6 +104,7 @@ struct PlanSplice {
     let constants = replacement.old.slots.indices.filter { replacement.old.constant($0) != nil && slots[$0] != nil }
     var added: [Slot] = []
     var kept: Set<Int> = []
+    var relaid: Plan?
     for step in new.steps {
       guard let buffers = step.action.buffers else { return nil }
       for slot in buffers where placed[slot] == nil {
@@ -108,8 +115,17 @@ struct PlanSplice {
               && replacement.old.constant($0).map { old in new.constant(slot).map { old.elementsEqual($0) } ?? false }
                 == true
           }
-          guard let twin else { return nil }
-          placed[slot] = slots[twin]
+          if let twin {
+            placed[slot] = slots[twin]
+            continue
+          }
+          relaid = relaid ?? replacement.relaid { old in slots[old].flatMap { plan.constant($0) } }
+          guard let bytes = relaid?.constant(slot) else { return nil }
+          var pool = self.constants ?? ConstantPool(continuing: plans)
+          let offset = pool.add(HostTensor(.u8, [bytes.count]) { $0.copyMemory(from: bytes) })
+          self.constants = pool
+          placed[slot] = plan.slots.count + added.count
+          added.append(Slot(name: new.slots[slot].name, type: new.slots[slot].type, storage: .constant(offset: offset)))
         case .arena, .grown:
           let type = new.slots[slot].type
           let isLate = type.tensor?.shape.contains { $0.symbols.contains(where: plan.isRunSymbol) } ?? false
@@ -203,9 +219,9 @@ struct PlanSplice {
       for index in sources.indices { functions[first + index].image = images.count + (compiled.count == 1 ? 0 : index) }
       images += compiled
     }
-    for index in plans.indices {
-      plans[index].share(functions: functions, images: images, constants: plans[index].constants)
-    }
+    var section = plans[0].constants
+    if var pool = constants { section = pool.makeSection() }
+    for index in plans.indices { plans[index].share(functions: functions, images: images, constants: section) }
     plans.removeUnusedCode()
   }
 }
@@ -214,7 +230,7 @@ extension Plan {
   fileprivate func isRunSymbol(_ symbol: Symbol) -> Bool { runSymbols.contains { $0.name == symbol.name } }
 
   /// The bytes of a slot that is a constant.
-  fileprivate func constant(_ slot: Int) -> UnsafeRawBufferPointer? {
+  func constant(_ slot: Int) -> UnsafeRawBufferPointer? {
     guard case .constant(let offset) = slots[slot].storage, let type = slots[slot].type.tensor,
       let shape = type.constantShape
     else { return nil }

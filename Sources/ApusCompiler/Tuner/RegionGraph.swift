@@ -56,13 +56,14 @@ struct RegionGraph {
     return graph
   }
 
-  /// The region of some steps, with made-up constants.
+  /// The region of some steps.
   ///
+  /// - Parameter given: constants by number, borrowed as those in files are; nil for made-up ones.
   /// - Throws: ``BuildError`` `APUS-B-0055` when the text is not one.
-  init(_ alternatives: Alternatives) throws(BuildError) {
+  init(_ alternatives: Alternatives, constants given: ((Int) -> HostTensor)? = nil) throws(BuildError) {
     var constants: [String: HostTensor] = [:]
     for (index, type) in alternatives.constants.enumerated() {
-      constants["c\(index)"] = Self.standIn(type, seed: UInt64(index + 1))
+      constants["c\(index)"] = given?(index) ?? Self.standIn(type, seed: UInt64(index + 1))
     }
     do {
       var graph = try GraphText.parse(alternatives.region, catalogue: .standard, constants: constants)

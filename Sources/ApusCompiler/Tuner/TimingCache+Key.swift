@@ -3,13 +3,16 @@ package import ApusPlan
 
 extension TimingCache {
   /// Number of the way in which times are taken: figures of another one are not compared with.
-  private static let method: UInt64 = 2
+  private static let method: UInt64 = 3
 
   /// The hash of all that decides how long a plan takes on a device: the kernels, whose names are hashes of their sources, and
   /// their sizes.
-  package static func key(of plan: Plan, _ sizes: [String: Int]) -> String {
+  ///
+  /// - Parameter byteCount: what a run of the model touches, which decides what is in the caches; its power of two counts.
+  package static func key(of plan: Plan, _ sizes: [String: Int], beside byteCount: Int = 0) -> String {
     var hash = ContentHash()
     hash.add(method)
+    hash.add(UInt64(byteCount.bitWidth - byteCount.leadingZeroBitCount))
     hash.add(plan.fingerprint.target)
     func add(_ dim: Dim) { hash.add(UInt64(bitPattern: Int64(dim.evaluate { sizes[$0] } ?? -1))) }
     plan.eachStep { step, plan in
@@ -38,5 +41,22 @@ extension TimingCache {
       }
     }
     return hash.hex
+  }
+}
+
+extension [Plan] {
+  /// Bytes that a run of the plan that needs most touches, about: the constants of its regions, however they are kept, and a few
+  /// times the largest tensor, since steps use the memory of others again.
+  var touchedByteCount: Int {
+    reduce(0) { most, plan in
+      var sum = 0
+      for type in plan.allSteps.compactMap(\.alternatives).flatMap(\.constants) {
+        sum = saturatingAdd(sum, type.byteCount.constantValue ?? 0)
+      }
+      let tensors = plan.slots.compactMap { slot in
+        if case .arena = slot.storage { slot.type.tensor?.byteCount.estimate } else { nil }
+      }
+      return Swift.max(most, saturatingAdd(sum, saturatingMultiply(4, tensors.max() ?? 0)))
+    }
   }
 }

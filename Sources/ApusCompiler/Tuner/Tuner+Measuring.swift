@@ -58,10 +58,17 @@ extension Tuner {
       if counted.insert(key).inserted { outcome.knownCount += 1 }
     }
     guard let timer, seconds.count < candidates.tactics.count else { return seconds }
+    let start = ContinuousClock.now
     let open = candidates.tactics.filter { seconds[$0] == nil && (!replaces || candidates.canReplace($0)) }
-    let wanted = affordable(candidates, possible(candidates, open))
+    pace.sawRecovering(.now - start)
+    let wanted = affordable(candidates, possible(candidates, open), timer)
     if wanted.isEmpty { return seconds }
-    let measured = try measure(candidates, timer, wanted)
+    var measured = try measure(candidates, timer, wanted)
+    // The tactic in use is timed along each time: what the machine did otherwise than before shows in it, and counts for none.
+    let own = candidates.tactics[0]
+    if let before = seconds[own], let now = measured.removeValue(forKey: own)?.seconds, now > 0, now.isFinite {
+      for tactic in measured.keys { measured[tactic]?.seconds *= before / now }
+    }
     outcome.measuredCount += measured.count
     for (tactic, key) in zip(candidates.tactics, candidates.keys) where measured[tactic] != nil { counted.insert(key) }
     try cache.add(
@@ -75,26 +82,29 @@ extension Tuner {
 
   /// Those of some tactics that there is time to compile and to run, by the order of the cost model; none when nothing could be
   /// compared.
-  private func affordable(_ candidates: CandidateSet, _ tactics: Set<String>) -> Set<String> {
-    guard let deadline else { return tactics }
-    let left = (deadline - ContinuousClock.now) / .seconds(1)
+  private func affordable(
+    _ candidates: CandidateSet, _ tactics: Set<String>, _ timer: CandidateTimer
+  ) -> Set<String> {
+    guard let budget else { return tactics }
     let own = candidates.tactics[0]
     var taken = tactics
-    if !hasCompiled {
+    if !pace.hasCompiled, !budget.affords(prediction(candidates, taken.union([own]), timer) * 4) {
       // Nobody knows how long compiling takes here: few tell.
       taken = Set(candidates.tactics.filter(tactics.contains).prefix(2))
     }
-    for tactic in candidates.tactics.reversed() where left < predictedSeconds(candidates, taken.union([own])) {
-      taken.remove(tactic)
-    }
-    return taken.isEmpty || left < predictedSeconds(candidates, taken.union([own])) ? [] : taken
+    func isAffordable() -> Bool { budget.affords(prediction(candidates, taken.union([own]), timer)) }
+    for tactic in candidates.tactics.reversed() where !isAffordable() { taken.remove(tactic) }
+    return isAffordable() ? taken : []
   }
 
-  private func predictedSeconds(_ candidates: CandidateSet, _ tactics: Set<String>) -> Double {
-    compileSeconds * Double(candidates.functionCount(tactics)) + 0.02 * Double(tactics.count)
+  /// What compiling tactics takes, and running each as often as is needed to say something of it.
+  private func prediction(_ candidates: CandidateSet, _ tactics: Set<String>, _ timer: CandidateTimer) -> Duration {
+    let run = .seconds(pace.slowness * candidates.usualSeconds(target.rates)) + timer.fillDuration
+    let runs = tactics.count * (1 + Settling.leastRuns * timer.runsEach)
+    return pace.compiling * candidates.functionCount(tactics) + run * runs + .milliseconds(20)
   }
 
-  /// Times tactics beside the one in use. Those that do not compile, do not run or compute something else are left out.
+  /// Times tactics and the one in use. Those that do not compile, do not run or compute something else are left out.
   private mutating func measure(
     _ candidates: CandidateSet, _ timer: CandidateTimer, _ tactics: Set<String>
   ) throws -> [String: CandidateTimer.Result] {
@@ -115,22 +125,22 @@ extension Tuner {
       return try measure(candidates, timer, good.subtracting([own]))
     }
     if plans.count < 2, tactics != [own] { return [:] }
-    let perFunction = (ContinuousClock.now - start) / .seconds(1) / Double(max(1, candidates.functionCount(all)))
-    hasCompiled = true
-    compileSeconds = max(perFunction, 0.7 * compileSeconds)
+    pace.sawCompiling(.now - start, functions: candidates.functionCount(all))
     let results: [CandidateTimer.Result]
     let task = CandidateTimer.Task(
-      sizes: candidates.sizes, duration: effort?.regionDuration ?? .milliseconds(300), deadline: deadline,
+      sizes: candidates.sizes, duration: effort?.regionDuration ?? .milliseconds(300), budget: budget,
       reference: candidates.reference)
     do { results = try timer.results(of: plans, task) } catch {
       guard let error = error as? any RoomError else { throw error }
       outcome.add(error.problems)
       return [:]
     }
+    let slowest = results.map(\.seconds).filter(\.isFinite).max()
+    if let slowest { pace.sawRun(slowest, usual: candidates.usualSeconds(target.rates)) }
     var measured: [String: CandidateTimer.Result] = [:]
     var refused: [String] = []
     let tolerance = Self.tolerance(plans[0].outputs[0].type.tensor?.dtype ?? .f32)
-    for (plan, result) in zip(plans, results) where tactics.contains(plan.profile.name) {
+    for (plan, result) in zip(plans, results) {
       if let refusal = result.refusal {
         refused.append("'\(plan.profile.name)': \(refusal.problems[0].message)")
         continue

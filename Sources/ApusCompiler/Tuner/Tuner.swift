@@ -60,12 +60,12 @@ package struct Tuner {
   let target: any Target
   let device: (any Device)?
   let effort: TuningEffort?
-  /// When measuring ends.
-  let deadline: ContinuousClock.Instant?
-  /// The longest that compiling a function took, each of several beside others.
-  var compileSeconds = 0.4
-  var hasCompiled = false
+  /// The time that there is to measure; nil for any.
+  let budget: TimeBudget?
+  var pace = TuningPace()
   private let progress: @Sendable (BuildPhase, Int, Int) -> Void
+  /// Bytes that a run of the model touches.
+  let touched: Int
   var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
   private var keptProfiles: Set<String> = []
@@ -99,7 +99,7 @@ package struct Tuner {
   ///   - target: the one that the plans are for.
   ///   - device: what to measure on; nil takes what the cache knows of any device of the target.
   ///   - effort: how much to measure; nil measures nothing.
-  ///   - deadline: when measuring ends.
+  ///   - budget: the time that there is to measure; nil for any.
   ///   - keeping: names of profiles that stay as they are.
   ///   - rebuild: builds the target's plans anew by what was chosen; nil replaces steps of the plans as they are, which leaves out
   ///     tactics that keep constants in another layout.
@@ -107,11 +107,11 @@ package struct Tuner {
   /// - Returns: the plans, with steps replaced where another tactic is faster.
   package static func tune(
     _ plans: [Plan], for target: any Target, on device: (any Device)?, effort: TuningEffort? = nil,
-    until deadline: ContinuousClock.Instant? = nil, keeping: Set<String> = [],
+    within budget: TimeBudget? = nil, keeping: Set<String> = [],
     rebuild: ((RegionTactics) throws -> [Plan])? = nil, cache: inout TimingCacheFile,
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) throws -> Outcome {
-    var tuner = Tuner(plans, target, device, effort, deadline, cache, progress)
+    var tuner = Tuner(plans, target, device, effort, budget, cache, progress)
     tuner.keptProfiles = keeping
     tuner.replaces = rebuild == nil
     defer { cache = tuner.cache }
@@ -122,7 +122,7 @@ package struct Tuner {
 
   private init(
     _ plans: [Plan], _ target: any Target, _ device: (any Device)?, _ effort: TuningEffort?,
-    _ deadline: ContinuousClock.Instant?, _ cache: TimingCacheFile,
+    _ budget: TimeBudget?, _ cache: TimingCacheFile,
     _ progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void
   ) {
     self.target = target
@@ -130,7 +130,8 @@ package struct Tuner {
     self.cache = cache
     self.progress = progress
     self.effort = effort
-    self.deadline = deadline
+    self.budget = budget
+    touched = plans.touchedByteCount
     outcome = Outcome(plans: plans)
   }
 
@@ -157,7 +158,7 @@ package struct Tuner {
     let wish = try Self.knob.value()
     outcome.regionCount = regions.count
     let compiler = try target.compilerVersion() + libraryVersions()
-    let timer = effort == nil ? nil : try device.map { try CandidateTimer($0) }
+    let timer = effort == nil ? nil : try device.map { try CandidateTimer($0, beside: touched) }
     // Without a timer once is enough: figures of all tactics are looked up.
     let counts = timer == nil ? [Int.max] : effort?.candidateCounts ?? []
     var judged: Set<Region> = []
@@ -166,7 +167,11 @@ package struct Tuner {
       for (index, (region, alternatives)) in regions.enumerated() {
         progress(.tune, turn * regions.count + index, counts.count * regions.count)
         if turn > 0, alternatives.tactics.count <= counts[turn - 1] { continue }
-        guard let candidates = candidates(alternatives, count, wish) else { continue }
+        if budget?.affords(pace.preparing) == false { continue }
+        let start = ContinuousClock.now
+        let lowered = candidates(alternatives, count, wish)
+        pace.sawLowering(.now - start)
+        guard let candidates = lowered else { continue }
         let seconds = try seconds(of: candidates, timer, compiler)
         guard let own = seconds[alternatives.chosen] else { continue }
         judged.insert(region)
@@ -185,7 +190,8 @@ package struct Tuner {
     var tactics = Array(alternatives.tactics.prefix(count))
     tactics.removeAll { $0 == alternatives.chosen || !$0.hasPrefix(wish) }
     do throws(BuildError) {
-      let candidates = try CandidateSet(alternatives, tactics: [alternatives.chosen] + tactics, target)
+      let candidates = try CandidateSet(
+        alternatives, tactics: [alternatives.chosen] + tactics, target, beside: touched)
       return candidates.tactics.first == alternatives.chosen ? candidates : nil
     } catch {
       outcome.add(error.problems)
@@ -239,7 +245,7 @@ package struct Tuner {
 
   private mutating func apply() throws(BuildError) {
     if decisions.isEmpty { return }
-    var splice = PlanSplice(functions: outcome.plans[0].functions)
+    var splice = PlanSplice(outcome.plans)
     for index in outcome.plans.indices {
       let profile = outcome.plans[index].profile.name
       if keptProfiles.contains(profile) { continue }
@@ -251,9 +257,11 @@ package struct Tuner {
           let new = decision.candidates.plan(decision.winner)
         else { return nil }
         let change = change(outcome.plans[index], sources, alternatives, decision)
-        return PlanSplice.Replacement(old: old, new: new, sources: decision.candidates.sources) {
-          changes[region, default: change].count += 1
-        }
+        let recovery = ConstantRecovery(alternatives, from: alternatives.chosen, target)
+        return PlanSplice.Replacement(
+          old: old, new: new, sources: decision.candidates.sources,
+          relaid: { recovery.plan(by: decision.winner, $0) },
+          done: { changes[region, default: change].count += 1 })
       }
       outcome.plans[index] = plan
       outcome.add(Array(changes.values))
@@ -268,5 +276,18 @@ package struct Tuner {
         &plans[index], for: target, limit: plans[index].auxiliaryLanes, functions: functions, &log)
     }
     outcome.plans = plans
+  }
+}
+
+extension Tuner.Outcome {
+  /// What a run of a plan takes: what is known of its regions, and usual rates for all else.
+  package func expectedSeconds(of plan: Plan, _ rates: MachineRates) -> Double {
+    plan.allSteps.reduce(0) { sum, step in
+      if let alternatives = step.alternatives, let known = seconds[alternatives.region]?[alternatives.chosen] {
+        return sum + known
+      }
+      if step.alternatives != nil { return sum + Double(step.work.estimate) / rates.operations / 1e6 }
+      return sum + (Double(step.traffic.estimate) / rates.bytes + rates.launch) / 1e6
+    }
   }
 }

@@ -34,6 +34,10 @@ void apus_processor_model(char text[64]);
 /// Names the calling thread in debuggers and profilers.
 void apus_name_thread(const char *name);
 
+// Keeps the calling thread on one of the processors that the process may run on, counted modulo their number, where the system
+// can do that.
+void apus_pin_thread(int32_t index);
+
 /// Opens an unnamed file in memory that holds the bytes, or an unlinked temporary file where the system has none.
 /// Returns the descriptor, or minus the error number.
 int32_t apus_memory_file(const void *bytes, size_t byte_count);

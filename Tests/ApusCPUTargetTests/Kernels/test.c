@@ -82,6 +82,8 @@ EPI(epi_f64, double)
 #include "Kernels/conv.h"
 #define WINO 4
 #include "Kernels/winograd.h"
+#define LINE_TAPS 5
+#include "Kernels/winograd_line.h"
 #include "Kernels/conv_transpose.h"
     static i64 kf_NR(void) {
   return NR;
@@ -94,6 +96,8 @@ EPI(epi_f64, double)
 #include "Kernels/conv.h"
 #define WINO 2
 #include "Kernels/winograd.h"
+#define LINE_TAPS 3
+#include "Kernels/winograd_line.h"
 #include "Kernels/undef.h"
 #define KERNEL kd
 #define T double
@@ -199,6 +203,9 @@ GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
 #define SMALL_WINDOW                                                                                                   \
     i64 G = 1, Cg = VL * ri(1, 5), Og = ri(1, 50), N = ri(0, 2), KH = 3, KW = 3, SH = 1, SW = 1, DH = 1, DW = 1,       \
         PT = ri(0, 3), PL = ri(0, 3), PB = ri(0, 3), PR = ri(0, 3), H = ri(1, 20), W = ri(1, 20)
+#define LINE_WINDOW(taps)                                                                                              \
+    i64 G = 1, Cg = VL * ri(1, 5), Og = ri(1, 50), N = ri(0, 3), KH = 1, KW = taps, SH = 1, SW = 1, DH = 1, DW = 1,    \
+        PT = 0, PL = ri(0, 5), PB = 0, PR = ri(0, 5), H = 1, W = ri(1, 60)
 // Of convolutions by the text F, of sizes that the declarations SIZES make up.
 #define CONV_TEST(P, F, SIZES, E, MK, tol)                                                                             \
   static void P##_##F##t(void) {                                                                                       \
@@ -252,6 +259,8 @@ GEMM_TEST(kn, float, mkf, 3e-5) GEMM_TEST(kd, double, mkd, 1e-11)
 CONV_TEST(kf, conv, ANY_WINDOW, float, mkf, 3e-5) CONV_TEST(kn, conv, ANY_WINDOW, float, mkf, 3e-5)
 CONV_TEST(kd, conv, ANY_WINDOW, double, mkd, 1e-11)
 CONV_TEST(kf, winograd, SMALL_WINDOW, float, mkf, 2e-4) CONV_TEST(kn, winograd, SMALL_WINDOW, float, mkf, 6e-5)
+CONV_TEST(kf, winograd_line, LINE_WINDOW(5), float, mkf, 2e-4)
+CONV_TEST(kn, winograd_line, LINE_WINDOW(3), float, mkf, 6e-5)
 
 #define DW_TEST(P, E, MK, tol)                                                                                     \
   static void P##_dwt(void) {                                                                                      \
@@ -760,7 +769,7 @@ int main(int c, char** v) {
     printf("%-16s %s\n", #f, failures == before ? "ok" : "FAILED"); \
   }
   RUN(kf_gemm) RUN(kf_gemv_) RUN(kn_gemv_) RUN(kd_gemv_)
-  RUN(kn_gemm) RUN(kd_gemm) RUN(kf_winogradt) RUN(kn_winogradt) RUN(kf_convt) RUN(kn_convt) RUN(kd_convt) RUN(kw_dwt) RUN(kd_dwt) RUN(kf_ctt) RUN(kd_ctt)
+  RUN(kn_gemm) RUN(kd_gemm) RUN(kf_winogradt) RUN(kn_winogradt) RUN(kf_winograd_linet) RUN(kn_winograd_linet) RUN(kf_convt) RUN(kn_convt) RUN(kd_convt) RUN(kw_dwt) RUN(kd_dwt) RUN(kf_ctt) RUN(kd_ctt)
       RUN(p0_poolt) RUN(p1_poolt) RUN(p2_poolt) RUN(q1_poolt) RUN(q2_poolt) RUN(lstm) RUN(gru) RUN(rnn) RUN(attention)
 
 #if defined(__F16C__)

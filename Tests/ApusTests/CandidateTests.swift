@@ -1,0 +1,66 @@
+import Apus
+import ApusCompiler
+import ApusCore
+import ApusGraph
+import ApusImport
+import ApusOps
+import ApusPlan
+import Foundation
+import Testing
+
+/// The ways in which the processor's templates compute regions: all are built, all agree with the operations' references.
+@Suite struct CandidateTests {
+  private static func built(_ text: String) throws -> [Plan] {
+    var graph = try GraphText.parse(text, catalogue: .standard)
+    graph.outputNames = ["y"]
+    return try Builder.build(
+      graph, name: "model", targets: [try Backend.cpu.makeTarget("x86-64-v3", 2)], options: BuildOptions()
+    ).plans
+  }
+
+  private static let regions = [
+    // Sums of one row and of a few, with weights as they are and transposed.
+    """
+    graph(%x: f32[1, 1024], %b: f32[24]) -> (%z) {
+      %w = constant f32[1024, 24] random(1) %y = matmul(%x, %w) %z = add(%y, %b)
+    }
+    """,
+    """
+    graph(%x: f32[3, 512], %r: f32[3, 20]) -> (%z) {
+      %w = constant f32[20, 512] random(1) %t = transpose(%w) {perm: [1, 0]} %y = matmul(%x, %t) %a = add(%y, %r)
+      %z = relu(%a)
+    }
+    """,
+    """
+    graph(%x: f32[1, 9, 11, 200], %b: f32[200]) -> (%z) {
+      %w = constant f32[200, 3, 3, 1] random(1)
+      %y = conv(%x, %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 200, layout: "nhwc"}
+      %a = add(%y, %b) %z = relu(%a)
+    }
+    """,
+    """
+    graph(%q: f32[1, 4, 160, 32], %k: f32[1, 4, 160, 32], %v: f32[1, 4, 160, 32]) -> (%y) {
+      %y = attention(%q, %k, %v) {scale: 0.2, causal: false, softcap: 0, offset: 0}
+    }
+    """,
+  ]
+
+  @Test(arguments: [(0, "split 4"), (1, "split 2"), (2, "depthwise 64"), (3, "attention coarse")])
+  func everyWayComputesTheSame(_ region: Int, _ expected: String) throws {
+    let text = Self.regions[region]
+    let usual = try Self.built(text)
+    let tactics = try #require(usual[0].steps.compactMap(\.alternatives).first?.tactics)
+    #expect(tactics.contains { $0.hasSuffix(expected) }, "\(tactics)")
+    var cache = TimingCacheFile.empty(
+      FileManager.default.temporaryDirectory.appendingPathComponent("apus-ways-\(UUID().uuidString)").path)
+    let target = try Backend.cpu.makeTarget("x86-64-v3", 2)
+    let effort = TuningEffort(
+      duration: .seconds(300), candidateCounts: [80], regionDuration: .milliseconds(20), fusionCount: 0)
+    // Each is compiled, compared with the reference between guard bytes, and timed.
+    let outcome = try Tuner.tune(
+      usual, for: target, on: try Backend.cpu.makeDevice(2), effort: effort, rebuild: { _ in usual }, cache: &cache)
+    #expect(outcome.warnings.isEmpty, "\(outcome.warnings)")
+    #expect(Set(cache.cache.sorted.map(\.tactic)).isSuperset(of: tactics.filter { $0.hasSuffix(expected) }))
+    #expect(outcome.measuredCount == cache.cache.sorted.count && outcome.measuredCount > 1)
+  }
+}
