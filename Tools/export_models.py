@@ -1,8 +1,8 @@
 """Export models from PyTorch to ONNX (called by fetch-models, in an environment with torch).
 
 usage: python export_models.py DIR NAME     writes DIR/NAME.onnx
-minilm and efficientnet_lite0 take trained weights that lie in DIR; mobilenetv2 and resnet50 have seeded random weights
-and are there for their shapes.
+minilm and efficientnet_lite0 take trained weights that lie in DIR; mobilenetv2, resnet50, gpt2_small and smollm2 have seeded
+random weights and are there for their shapes.
 """
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
+
+from decoder_models import GPT2, Llama, seeded_decoder
 
 OPSET = 18
 
@@ -216,11 +218,22 @@ class Export:
     load: Callable[[Path], nn.Module]
     example: Callable[[], tuple[Tensor, ...]]
     inputs: dict[str, dict[int, Dim]]
-    output: str
+    outputs: tuple[str, ...]
 
 
 def image_export(load: Callable[[Path], nn.Module]) -> Export:
-    return Export(load, lambda: (torch.randn(2, 3, 224, 224),), {"image": {0: Dim("batch", min=1, max=256)}}, "logits")
+    return Export(load, lambda: (torch.randn(2, 3, 224, 224),), {"image": {0: Dim("batch", min=1, max=256)}}, ("logits",))
+
+
+def decoder_export(make: Callable[[], nn.Module], cache: tuple[int, int, int]) -> Export:
+    layers, heads, depth = cache
+
+    def example() -> tuple[Tensor, ...]:
+        past = torch.zeros(layers, 1, heads, 5, depth)
+        return torch.randint(0, 1000, (1, 7)), past, past.clone()
+
+    tokens, past = Dim("tokens", min=1, max=512), Dim("past", min=0, max=512)
+    return Export(lambda _: seeded_decoder(make()), example, {"ids": {1: tokens}, "past_k": {3: past}, "past_v": {3: past}}, ("logits", "k", "v"))
 
 
 BATCH_SEQUENCE = {0: Dim("batch", min=1, max=256), 1: Dim("sequence", min=2, max=512)}
@@ -229,17 +242,24 @@ EXPORTS = {
     "mobilenetv2": image_export(lambda _: seeded(MobileNetV2())),
     "efficientnet_lite0": image_export(load_efficientnet),
     "minilm": Export(load_minilm, lambda: (torch.randint(0, 30522, (2, 16)), torch.ones(2, 16, dtype=torch.int64)),
-                     {"input_ids": BATCH_SEQUENCE, "attention_mask": BATCH_SEQUENCE}, "sentence_embedding"),
+                     {"input_ids": BATCH_SEQUENCE, "attention_mask": BATCH_SEQUENCE}, ("sentence_embedding",)),
+    "gpt2_small": decoder_export(GPT2, (12, 12, 64)),
+    "smollm2": decoder_export(Llama, (30, 3, 64)),
 }
+
+
+def load(directory: Path, name: str) -> nn.Module:
+    """The module that NAME.onnx is exported from, with the same weights."""
+    torch.manual_seed(0)
+    return EXPORTS[name].load(directory).eval()
 
 
 def main() -> None:
     directory, name = Path(sys.argv[1]), sys.argv[2]
     export, scratch = EXPORTS[name], directory / f"{name}.partial.onnx"
-    torch.manual_seed(0)
     with torch.no_grad():
-        torch.onnx.export(export.load(directory).eval(), export.example(), scratch, dynamo=True, opset_version=OPSET, external_data=False,
-                          input_names=list(export.inputs), output_names=[export.output], dynamic_shapes=tuple(export.inputs.values()), verbose=False)
+        torch.onnx.export(load(directory, name), export.example(), scratch, dynamo=True, opset_version=OPSET, external_data=False,
+                          input_names=list(export.inputs), output_names=list(export.outputs), dynamic_shapes=tuple(export.inputs.values()), verbose=False)
     scratch.replace(directory / f"{name}.onnx")
 
 

@@ -117,8 +117,16 @@ class FileTypes(unittest.TestCase):
 
 class Benchmark(unittest.TestCase):
     def test_ratio_is_of_the_fastest_peer(self):
-        result = cpu_peers.Result(cpu_peers.ROWS[0], {"apus": [4.0, 2.0, 3.0], "ort": [6.0], "openvino": [1.5]})
-        self.assertEqual((result.fastest_peer(), result.ratio()), ("openvino", 0.5))
+        medians = {"apus": [4.0, 2.0, 3.0], "apus-static": [5.0], "ort": [6.0], "openvino": [1.5]}
+        result = cpu_peers.Result(cpu_peers.ROWS[0], {runner: [{"median_ms": ms} for ms in values] for runner, values in medians.items()})
+        self.assertEqual((result.fastest(cpu_peers.PEERS), result.fastest(cpu_peers.OWN), result.ratio()), ("openvino", "apus", 0.5))
+
+    def test_shares_of_the_ceilings(self):
+        layers = [{"depth": 0, "operations": 9, "bytes": 9, "bound": None, "median_ms": 3.0},
+                  {"depth": 1, "operations": 2e9, "bytes": 1e6, "bound": "compute", "median_ms": 2.0},
+                  {"depth": 1, "operations": 0, "bytes": 3e6, "bound": "memory", "median_ms": 1.0}]
+        bound = cpu_peers.bound_of({"layers": layers, "ceilings": {"gflop_per_s": {"f32": 1000}, "gb_per_s": 4}}, 4.0)
+        self.assertEqual((bound["compute_share"], bound["memory_share"], bound["bound"]), (0.5, 0.25, "compute"))
 
     def test_unusable_output_is_explained(self):
         with self.assertRaisesRegex(support.ToolError, "latency_ms"):
