@@ -26,7 +26,7 @@ struct ApusCommand: ParsableCommand {
     version: "apus \(Fingerprint.compilerVersion)",
     subcommands: [
       BuildCommand.self, RunCommand.self, BenchCommand.self, AdviseCommand.self, InspectCommand.self, OptCommand.self,
-      TuneCommand.self, TimingCacheCommand.self, DiffCommand.self, OpsCommand.self,
+      TuneCommand.self, TimingCacheCommand.self, DiffCommand.self, TrtexecCommand.self, OpsCommand.self,
       KnobsCommand.self,
       DoctorCommand.self, ConformanceCommand.self, ConformanceWorkerCommand.self,
     ])
