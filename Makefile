@@ -19,8 +19,8 @@ MODELS ?=
 comma := ,
 step = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help setup demo release install test check format check-format build-tests unit kernels tools-tests conformance models \
-  profiles docs bench clean
+.PHONY: help setup demo release install test check format check-format build-tests unit kernels tools-tests conformance sweeps \
+  models profiles docs bench clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -50,7 +50,7 @@ release: setup ## Build the binary to ship, .build-static/apus: Swift linked in,
 install: release ## Install the static binary under PREFIX (default /usr/local)
 	install -D -m 755 $(STATIC)/apus "$(DESTDIR)$(PREFIX)/bin/apus"
 
-test: setup check-format build-tests unit kernels tools-tests conformance models profiles ## Everything that CI runs
+test: setup check-format build-tests unit kernels tools-tests conformance sweeps models profiles ## Everything that CI runs
 	@printf '\nall checks passed\n'
 
 check: check-format build-tests unit ## The part of the tests that needs no network
@@ -84,6 +84,10 @@ conformance: ## Run the ONNX test cases and compare the counts with those on rec
 	$(call step,ONNX test cases)
 	Tools/fetch-onnx-cases --version all
 	Tools/check-conformance $(APUS)
+
+sweeps: ## Compare random models of one node with onnxruntime
+	$(call step,random models against onnxruntime)
+	Tools/sweep-operators $(APUS) --count 2000 --out "$$APUS_DATA/sweep-failures"
 
 models: ## Compare real models with onnxruntime
 	$(call step,real models against onnxruntime)

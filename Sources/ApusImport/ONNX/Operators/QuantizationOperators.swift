@@ -31,14 +31,14 @@ enum QuantizationOperators {
     let own = try n.shape(parameter)
     if own.isEmpty || own == [1] { return try n.reshape(parameter, []) }
     let axis = shape.count == 1 ? 0 : try n.normalized(n.int("axis", 1), rank: shape.count)
-    if own.count == 1 {
+    let block = try n.int("block_size", 0)
+    guard block >= 0 else { throw ImportError("APUS-I-0012", "block_size is \(block)") }
+    if own.count == 1, block == 0 || shape.count > 1 {
       return try n.reshape(parameter, own + Shape(repeating: 1, count: shape.count - 1 - axis))
     }
     guard own.count == shape.count else {
       throw ImportError("APUS-I-0013", "a scale of rank \(own.count) does not fit an input of rank \(shape.count)")
     }
-    let block = try n.int("block_size", 0)
-    guard block >= 0 else { throw ImportError("APUS-I-0012", "block_size is \(block)") }
     if block <= 1 { return parameter }
     var repeated = own
     repeated.insert(Dim(block), at: axis + 1)

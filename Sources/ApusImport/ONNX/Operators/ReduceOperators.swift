@@ -49,14 +49,16 @@ enum ReduceOperators {
   private static func reduceL2(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     try reduce(
       n, "sum", before: { x throws(ImportError) in try n("mul", x, x) },
-      after: { x throws(ImportError) in try squareRoot(n, x) })
+      after: { x throws(ImportError) in try throughFloats(n, x) { y throws(ImportError) in try n("sqrt", y) } })
   }
 
-  /// The square root; of integers through floats.
-  private static func squareRoot(_ n: NodeContext, _ x: ValueID) throws(ImportError) -> ValueID {
+  /// What a function of floats gives; integers become f64 and the result is cut off.
+  private static func throughFloats(
+    _ n: NodeContext, _ x: ValueID, _ function: (ValueID) throws(ImportError) -> ValueID
+  ) throws(ImportError) -> ValueID {
     let dtype = try n.dtype(x)
-    if dtype.isFloat { return try n("sqrt", x) }
-    return try n.cast(n("sqrt", n.cast(x, .f64)), dtype)
+    if dtype.isFloat { return try function(x) }
+    return try n.cast(function(n.cast(x, .f64)), dtype)
   }
 
   private static func reduceSumSquare(_ n: NodeContext) throws(ImportError) -> [ValueID] {
@@ -64,19 +66,23 @@ enum ReduceOperators {
   }
 
   private static func reduceLogSum(_ n: NodeContext) throws(ImportError) -> [ValueID] {
-    try reduce(n, "sum", after: { x throws(ImportError) in try n("log", x) })
+    try reduce(
+      n, "sum", after: { x throws(ImportError) in try throughFloats(n, x) { y throws(ImportError) in try n("log", y) } }
+    )
   }
 
   private static func reduceLogSumExp(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     let x = try n.input(0)
     let keepDims = try n.flag("keepdims", true)
     guard let axes = try axes(n, x), !axes.isEmpty else { return [x] }
-    // Shifted by the maximum, except where that is infinite or there is nothing to reduce.
-    let zero = try n.scalar(0, like: x)
-    let largest = try n.reduce("max", x, axes, keepDims: true)
-    let shift = try n.select(n("is_inf", largest), zero, largest)
-    let sum = try n.reduce("sum", n("exp", n("sub", x, shift)), axes, keepDims: true)
-    let result = try n("add", n("log", sum), shift)
+    let result = try throughFloats(n, x) { x throws(ImportError) in
+      // Shifted by the maximum, except where that is infinite or there is nothing to reduce.
+      let zero = try n.scalar(0, like: x)
+      let largest = try n.reduce("max", x, axes, keepDims: true)
+      let shift = try n.select(n("is_inf", largest), zero, largest)
+      let sum = try n.reduce("sum", n("exp", n("sub", x, shift)), axes, keepDims: true)
+      return try n("add", n("log", sum), shift)
+    }
     return [keepDims ? result : try n.squeeze(result, axes)]
   }
 
