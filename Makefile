@@ -16,6 +16,9 @@ DEMO_MODELS := ppocr4_det ppocr4_rec magika
 # Real models that are compared with onnxruntime: `make models MODELS=magika,nudenet` narrows it to some.
 MODELS ?=
 
+# Suites that time what they run, or have a time in which to do it: nothing else runs beside them.
+TIMED := [.](CandidateTests|FusionWishTests|LaunchTests|LockTests|ThreadPoolTests|TuneTests|TuningCareTests|TuningTests)/
+
 comma := ,
 step = @printf '\n== %s\n' "$(1)"
 
@@ -68,7 +71,9 @@ build-tests:
 
 unit:
 	$(call step,tests)
-	swift test -c release --skip-build
+	swift test -c release --skip-build --skip '$(TIMED)'
+	$(call step,tests that measure$(comma) one at a time)
+	swift test -c release --skip-build --no-parallel --filter '$(TIMED)'
 
 kernels: ## Compile the CUDA kernels of all operations for four GPU architectures; needs no GPU
 	$(call step,CUDA kernels)

@@ -96,7 +96,9 @@ let package = Package(
     tests("ApusPlanTests", ["ApusCore", "ApusPlan"]),
     tests("ApusRuntimeTests", ["ApusCore", "ApusPlan", "ApusRuntime"]),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
-    tests("ApusCPUDeviceTests", ["ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "CAllocationCounter"]),
+    tests(
+      "ApusCPUDeviceTests",
+      ["ApusCore", "ApusPlan", "ApusRuntime", "ApusCPUDevice", "CAllocationCounter", "TestSupport"]),
     tests(
       "ApusTests",
       [

@@ -117,18 +117,24 @@ import Testing
 
   /// With time left, decisions that cost alone decided are tried the other way.
   @Test func decisionsAreMeasured() throws {
-    let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).timings")
-    defer { try? FileManager.default.removeItem(at: file) }
-    let choice = TacticChoice(tuning: .lasting(.seconds(8)), timingCache: file)
-    let (result, tuning) = try build(
-      try Self.model(), for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice)
-    let report = try #require(tuning)
-    #expect(!report.fusions.isEmpty && report.duration <= .seconds(8.8), "\(report)")
-    #expect(report.fusions.allSatisfy { $0.isAdopted == ($0.secondsAfter < $0.secondsBefore) })
-    #expect(result.log.entries.contains { $0.measuredMicroseconds != nil } && result.log.text.contains("(measured "))
     let usual = try Self.outputs(try Self.built().plans)
-    for (a, b) in zip(try Self.outputs(result.plans), usual) {
-      #expect(zip(a, b).allSatisfy { abs($0 - $1) <= 1e-4 * max(1, abs($1)) })
+    var reports: [TuningReport] = []
+    let isKept = try holdsInOneTry {
+      let file = FileManager.default.temporaryDirectory.appendingPathComponent("apus-\(UUID().uuidString).timings")
+      defer { try? FileManager.default.removeItem(at: file) }
+      let choice = TacticChoice(tuning: .lasting(.seconds(8)), timingCache: file)
+      let (result, tuning) = try build(
+        try Self.model(), for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice)
+      let report = try #require(tuning)
+      reports.append(report)
+      #expect(report.fusions.allSatisfy { $0.isAdopted == ($0.secondsAfter < $0.secondsBefore) })
+      let isMeasured = result.log.entries.contains { $0.measuredMicroseconds != nil }
+      #expect(isMeasured == !report.fusions.isEmpty && isMeasured == result.log.text.contains("(measured "))
+      for (a, b) in zip(try Self.outputs(result.plans), usual) {
+        #expect(zip(a, b).allSatisfy { abs($0 - $1) <= 1e-4 * max(1, abs($1)) })
+      }
+      return isMeasured && report.duration <= .seconds(8.8)
     }
+    #expect(isKept, "\(reports)")
   }
 }

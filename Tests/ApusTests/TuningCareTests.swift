@@ -8,6 +8,7 @@ import ApusPlan
 import ApusRuntime
 import ApusTesting
 import Foundation
+import TestSupport
 import Testing
 
 /// What tuning must not do: take longer than it may, or take what breaks other memory.
@@ -98,18 +99,23 @@ import Testing
     let device = SlowDevice(try Backend.cpu.makeDevice(1), delay: .milliseconds(50))
     let limit = Duration.seconds(3)
     let building = Duration.milliseconds(250)
-    var cache = Self.cache()
-    let (tuned, report) = try tune(
-      plans, for: .lasting(limit), cache: &cache, device: device, rebuilding: builds ? building : .zero,
-      rebuild: builds
-        ? { _, _ in
-          Thread.sleep(forTimeInterval: building / .seconds(1))
-          return plans
-        } : nil)
     // What follows, building by the lock, takes as long once more.
     let left = builds ? building : .zero
-    #expect(report.duration + left <= limit * 1.1 && report.duration > limit * 0.2, "\(report.duration)")
-    #expect(report.judgedCount > 0 && report.judgedCount <= report.regionCount, "\(report.judgedCount)")
-    #expect(tuned.count == 1)
+    var durations: [Duration] = []
+    let isKept = try holdsInOneTry {
+      var cache = Self.cache()
+      let (tuned, report) = try tune(
+        plans, for: .lasting(limit), cache: &cache, device: device, rebuilding: left,
+        rebuild: builds
+          ? { _, _ in
+            Thread.sleep(forTimeInterval: building / .seconds(1))
+            return plans
+          } : nil)
+      #expect(report.judgedCount > 0 && report.judgedCount <= report.regionCount, "\(report.judgedCount)")
+      #expect(tuned.count == 1)
+      durations.append(report.duration)
+      return report.duration + left <= limit * 1.1 && report.duration > limit * 0.2
+    }
+    #expect(isKept, "\(durations)")
   }
 }

@@ -131,13 +131,20 @@ import Testing
   @Test func deadlinesAreKept() throws {
     let folder = try Folder()
     let plans = try Self.manyProducts()
-    var cache = try folder.cache()
     let device = SlowDevice(try Backend.cpu.makeDevice(2), delay: .milliseconds(5))
-    let (tuned, report) = try tune(plans, for: .lasting(.seconds(2)), cache: &cache, device: device)
-    #expect(report.duration > .seconds(1.2) && report.duration <= .seconds(2.2), "\(report.duration)")
-    #expect(
-      report.regionCount == Self.productCount && (1..<Self.productCount).contains(report.judgedCount),
-      "\(report.judgedCount)")
+    var tuned: [Plan] = []
+    var durations: [Duration] = []
+    let isKept = try holdsInOneTry {
+      var cache = TimingCacheFile.empty(folder.url.appendingPathComponent(UUID().uuidString).path)
+      let (plans, report) = try tune(plans, for: .lasting(.seconds(2)), cache: &cache, device: device)
+      #expect(
+        report.regionCount == Self.productCount && (1..<Self.productCount).contains(report.judgedCount),
+        "\(report.judgedCount)")
+      tuned = plans
+      durations.append(report.duration)
+      return report.duration > .seconds(1.2) && report.duration <= .seconds(2.2)
+    }
+    #expect(isKept, "\(durations)")
     let x = RandomTensor.make(.f32, [64, 320], seed: 3)
     func result(_ plans: [Plan]) throws -> [Double] {
       try Engine(plans: plans, threads: 2).makeContext().run(inputs: ["h0": x])["h\(Self.productCount)"]?.tensor?
