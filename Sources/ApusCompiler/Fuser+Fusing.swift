@@ -29,7 +29,7 @@ extension Fuser {
         let reason = cost.map { "it is asked for, though \($0.reason)" } ?? "saves storing \(graph.type(input))"
         record(producer, into: id, input, taken: true, reason, cost)
         taken[input] = producer
-        if producer.anchor != nil || isUsedOnce(input) { pending[input] = nil }
+        if isUsedOnce(input) { pending[input] = nil }
       }
     }
     return combine(id, node, type, taken)
@@ -58,10 +58,32 @@ extension Fuser {
     for node in inner where node != id && !nodes.contains(node) { nodes.append(node) }
     nodes.append(id)
     let shared = taken.keys.filter { taken[$0]?.anchor == nil && !isUsedOnce($0) }
+    let root = taken.first { $0.value.anchor != nil && !isUsedOnce($0.key) }
     return Pending(
       nodes: nodes, leaves: leaves, element: element, anchor: anchor,
       cost: ExpressionCost(of: element, leaves: leaves, anchor: anchor?.value, type, graph),
-      shared: taken.values.reduce(Set(shared)) { $0.union($1.shared) }, stem: taken.values.compactMap(\.stem).first)
+      shared: taken.values.reduce(Set(shared)) { $0.union($1.shared) },
+      stem: taken.values.compactMap(\.stem).first ?? root.map { Stem(value: $0.key, nodes: $0.value.nodes) })
+  }
+
+  /// Whether all that is computed from a value comes together in one node of its shape before anything else needs a part of it, as
+  /// x·sigmoid(x) and what else is written of several nodes does.
+  func usersMeet(_ value: ValueID) -> Bool {
+    let type = graph.type(value)
+    var open: [ValueID: Set<NodeID>] = [value: Set(users[value] ?? [])]
+    for _ in 0..<Self.longestWayToMeet {
+      guard let next = open.values.joined().min(by: { (position[$0] ?? 0) < (position[$1] ?? 0) }) else { return false }
+      let node = graph[next]
+      guard node.outputs.count == 1, let result = node.outputs.first, graph.type(result) == type,
+        target.templates.allSatisfy({ $0.refusal(node, in: graph) != nil })
+      else { return false }
+      for input in Set(node.inputs) { open[input]?.remove(next) }
+      open = open.filter { !$0.value.isEmpty }
+      if open.isEmpty { return true }
+      if outputs.contains(result) { return false }
+      open[result] = Set(users[result] ?? [])
+    }
+    return false
   }
 
   /// A part of an anchor's result, each element of which is among neighbours of which all other parts have one too.
@@ -125,13 +147,15 @@ extension Fuser {
       // Where a launch takes longer than computing it again, the kernel that takes it in stores it too if need be.
       let isQuick = graph.tensorType(value).elementCount.estimate <= target.launchElements
       if producer.anchor != nil {
-        return Refusal("\(uses) nodes use it, and what a template computes is computed once")
+        if producer.stem != nil || !usersMeet(value) {
+          return Refusal("\(uses) nodes use it, and what a template computes is computed once")
+        }
+      } else if !isQuick, !ignoringCost {
+        return Refusal("\(uses) nodes use it", repeats: 2)
       }
-      if !isQuick, !ignoringCost { return Refusal("\(uses) nodes use it", repeats: 2) }
     }
-    if producer.anchor != nil,
-      taken.values.contains(where: { $0.anchor != nil && ($0.stem == nil || $0.stem?.value != producer.stem?.value) })
-    {
+    let root = producer.stem?.value ?? value
+    if producer.anchor != nil, taken.contains(where: { $1.anchor != nil && ($1.stem?.value ?? $0) != root }) {
       return Refusal("another anchor is already inside")
     }
     var trial = taken

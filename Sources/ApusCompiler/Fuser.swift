@@ -29,11 +29,12 @@ struct Fuser {
     var shared: Set<ValueID> = []
     /// Set when the result is stored with its axes permuted.
     var placement: Placement?
-    /// Set when parts of an anchor's result are computed from: they stay with it for as long as all of them may meet.
+    /// Set when several nodes compute from an anchor's result, or from parts of it: they stay with it for as long as all of them
+    /// may meet.
     var stem: Stem?
   }
 
-  /// A pending value with an anchor whose parts are pending too.
+  /// A pending value with an anchor of which several pending ones are computed.
   struct Stem {
     let value: ValueID
     let nodes: [NodeID]
@@ -42,12 +43,15 @@ struct Fuser {
   /// Limits that keep compile times and register use sane.
   static let largestExpression = 400
   static let mostBuffers = 24
+  static let longestWayToMeet = 16
   /// Values with fewer elements cost nothing to recompute.
   static let smallCount = 64
 
   let target: any Target
   let graph: Graph
   var users: [ValueID: [NodeID]]
+  /// Where nodes are in the graph's order.
+  let position: [NodeID: Int]
   let outputs: Set<ValueID>
   var pending: [ValueID: Pending] = [:]
   let fuses: Bool
@@ -70,6 +74,7 @@ struct Fuser {
     self.control = control
     self.log = log
     users = graph.uses()
+    position = Dictionary(uniqueKeysWithValues: graph.order.enumerated().map { ($1, $0) })
     outputs = Set(graph.outputs)
     if fuses { layouts = sharedLayouts() }
   }

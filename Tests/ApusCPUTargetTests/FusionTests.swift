@@ -84,6 +84,57 @@ import Testing
       }
       """),
     Example(
+      "an activation written out of its argument goes along", ["matmul+add+add+max+min+mul+div"],
+      """
+      graph(%x: f32[B, 33]) -> (%y) symbols(B: 0...5) {
+        %w = constant f32[33, 45] random(1)
+        %b = constant f32[45] random(2)
+        %three = constant f32[] {3}
+        %six = constant f32[] {6}
+        %zero = constant f32[] {0}
+        %m = matmul(%x, %w)
+        %a = add(%m, %b)
+        %s = add(%a, %three)
+        %l = max(%s, %zero)
+        %c = min(%l, %six)
+        %p = mul(%a, %c)
+        %y = div(%p, %six)
+      }
+      """),
+    Example(
+      "what is computed in two ways goes along where both meet", ["matmul+tanh+neg+exp+sub"],
+      """
+      graph(%x: f32[7, 33]) -> (%y) {
+        %w = constant f32[33, 45] random(1)
+        %m = matmul(%x, %w)
+        %t = tanh(%m)
+        %n = neg(%t)
+        %e = exp(%m)
+        %y = sub(%n, %e)
+      }
+      """),
+    Example(
+      "what is computed in two ways that meet before a sum goes along", ["matmul+tanh+mul", "reduce_sum"],
+      """
+      graph(%x: f32[7, 33]) -> (%y) {
+        %w = constant f32[33, 45] random(1)
+        %m = matmul(%x, %w)
+        %t = tanh(%m)
+        %p = mul(%m, %t)
+        %y = reduce_sum(%p) {axes: [1], keep_dims: true}
+      }
+      """),
+    Example(
+      "what is computed in two ways that do not meet is stored", ["matmul", "neg", "abs"],
+      """
+      graph(%x: f32[7, 33]) -> (%n, %a) {
+        %w = constant f32[33, 45] random(1)
+        %m = matmul(%x, %w)
+        %n = neg(%m)
+        %a = abs(%m)
+      }
+      """),
+    Example(
       "convolution, bias, relu and residual", ["transpose", "conv+add+relu", "transpose+add"],
       """
       graph(%x: f32[N, 8, 11, 13], %u: f32[N, 20, 11, 13]) -> (%y) symbols(N: 0...3) {
