@@ -5,7 +5,12 @@ package import ApusImport
 import ApusOps
 @_exported public import ApusPlan
 @_exported public import ApusRuntime
-public import Foundation
+
+#if canImport(FoundationEssentials)
+  public import FoundationEssentials
+#else
+  public import Foundation
+#endif
 
 /// Reads a model of any format in ``Importers``.
 ///

@@ -2,7 +2,12 @@ package import ApusCompiler
 import ApusCore
 package import ApusImport
 package import ApusPlan
-public import Foundation
+
+#if canImport(FoundationEssentials)
+  public import FoundationEssentials
+#else
+  public import Foundation
+#endif
 
 /// How much is measured to choose how steps are computed.
 public enum Tuning: Sendable, Hashable {

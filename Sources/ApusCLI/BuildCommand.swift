@@ -3,7 +3,12 @@ import ApusCompiler
 import ApusCore
 import ApusPlan
 import ArgumentParser
-import Foundation
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 #if canImport(Glibc)
   import Glibc

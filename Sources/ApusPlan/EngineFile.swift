@@ -10,7 +10,7 @@ package import ApusCore
 /// follow in the order of their kinds, zero bytes between them, the constants last and 256-byte aligned.
 public enum EngineFile {
   /// Version of the format that this program writes and the only one it reads.
-  public static let format = 10
+  public static let format = 11
 
   enum Kind: UInt32, CaseIterable {
     case targets = 1

@@ -34,6 +34,18 @@ import Testing
     }
   }
 
+  /// All of Foundation takes six megabytes of a process's memory, with tables of languages, and is in the binary to ship.
+  @Test func onlyTheEssentialsOfFoundationAreLinked() throws {
+    for file in try Repository.sources(under: "Sources") {
+      let lines = try Repository.text(file).split(separator: "\n", omittingEmptySubsequences: false)
+      for (index, line) in lines.enumerated() where line.contains(/import Foundation$/) {
+        #expect(
+          index > 0 && lines[index - 1] == "#else",
+          "\(file):\(index + 1): import FoundationEssentials where it is there")
+      }
+    }
+  }
+
   /// Paths of one machine have no place in the project. The words are put together here so as not to be found here.
   @Test func noFileNamesAMachine() throws {
     let words = [["/wor", "k/"], ["/op", "t/swift"], ["/far", "m/"], ["sub", "agent"]].map { $0.joined() }

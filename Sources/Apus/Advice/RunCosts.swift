@@ -1,6 +1,11 @@
 import ApusCore
 package import ApusPlan
-import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
 
 /// How long a run takes at each point of a ``ShapeSpace``: with a profile that fixes its sizes, and with a profile of ranges
 /// tuned at another point.

@@ -1,5 +1,10 @@
 package import ApusCore
-import Foundation
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 /// The calls that a log of shapes tells of, as ``ShapeLog`` writes it: how often each set of shapes ran.
 package struct ShapeObservations: Sendable {

@@ -1,6 +1,11 @@
 package import ApusCore
-import Foundation
 import SwiftProtobuf
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 extension HostValue {
   /// Reads a value from a protobuf file: a `TensorProto`, or a `SequenceProto` or `OptionalProto` where `type` asks for it.

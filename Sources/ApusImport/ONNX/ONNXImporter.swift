@@ -1,6 +1,11 @@
 package import ApusCore
 import ApusGraph
-import Foundation
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 /// Reads ONNX models of operator sets 7 to 28, with external data, local functions and control flow.
 ///

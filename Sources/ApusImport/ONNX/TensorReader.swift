@@ -1,5 +1,10 @@
 import ApusCore
-import Foundation
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 /// Turns the tensors of an ONNX file into host tensors.
 ///

@@ -1,6 +1,11 @@
 package import ApusCore
 package import ApusGraph
-import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
 
 /// Fills a tensor with random numbers: `random_uniform` between `a` and `b`, `random_normal` of mean `a` and standard
 /// deviation `b`.

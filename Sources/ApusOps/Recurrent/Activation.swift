@@ -1,6 +1,11 @@
 import ApusCore
 import ApusGraph
-import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
 
 /// A gate's non-linear function, with the parameters that some of them have.
 package struct GateActivation: Hashable, Sendable {
@@ -38,7 +43,7 @@ package struct GateActivation: Hashable, Sendable {
   func callAsFunction(_ x: Double) -> Double {
     switch kind {
     case .sigmoid: 1 / (1 + exp(-x))
-    case .tanh: Foundation.tanh(x)
+    case .tanh: tanh(x)
     case .relu: x > 0 ? x : 0
     case .affine: alpha * x + beta
     case .elu: x >= 0 ? x : alpha * expm1(x)
@@ -46,7 +51,7 @@ package struct GateActivation: Hashable, Sendable {
     case .softplus: x > 0 ? x + log1p(exp(-x)) : log1p(exp(x))
     case .leakyRelu: x >= 0 ? x : alpha * x
     case .thresholdedRelu: x > alpha ? x : 0
-    case .scaledTanh: alpha * Foundation.tanh(beta * x)
+    case .scaledTanh: alpha * tanh(beta * x)
     case .hardSigmoid: min(1, max(0, alpha * x + beta))
     }
   }

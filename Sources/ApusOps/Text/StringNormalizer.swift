@@ -1,6 +1,5 @@
 package import ApusCore
 package import ApusGraph
-import Foundation
 
 /// Changes the case of strings and removes stop words.
 ///

@@ -1,6 +1,5 @@
 import ApusCore
 import ApusGraph
-import Foundation
 
 /// Einsum, written out as diagonals, sums and matrix products.
 enum EinsumOperator {
@@ -21,7 +20,7 @@ enum EinsumOperator {
   private static func lower(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     let inputs = try n.allInputs()
     let equation = try n.string("equation").filter { $0 != " " }
-    let sides = equation.components(separatedBy: "->")
+    let sides = equation.split(separator: "->", omittingEmptySubsequences: false).map(String.init)
     let parts = sides[0].split(separator: ",", omittingEmptySubsequences: false).map(String.init)
     guard parts.count == inputs.count, sides.count <= 2 else {
       throw ImportError("APUS-I-0012", "equation '\(equation)' does not have \(inputs.count) terms")

@@ -1,6 +1,11 @@
 import ApusCore
 import ApusGraph
-import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
 
 /// Fourier transforms, windows and random numbers.
 enum SignalOperators {
