@@ -55,6 +55,8 @@ enum KernelText {
   static let attention = text(PackageResources.attention_h)
   static let recurrent = text(PackageResources.lstm_h)
   static let pool = text(PackageResources.pool_h)
+  /// Makes room for another template in the same kernel.
+  static let undef = text(PackageResources.undef_h)
 
   private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) + "\n" }
 }

@@ -26,21 +26,10 @@ struct TemplateCall {
   func emit(
     _ region: AnchorRegion, blocks: Dim, scratchBytes: Dim, tactic: String, into builder: inout StepBuilder
   ) {
-    let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
-    let first = buffers.count
-    let tile = kernel.arena.buffers.count - 1
-    let emitter = LoopEmitter(
-      kernel, parameters: parameters, tileBuffer: (tile, "tile[i * ts + j]"), bufferText: { "b\($0 + first)" })
-    let body = emitter.epilogueBody()
-    var source = KernelText.prelude
-    source += "APUS_INLINE void KERNEL_NAME_epilogue(const void *ctx, const float *tile, i64 ts, i64 batch, i64 row, "
-    source += "i64 rows, i64 col, i64 cols) {\n  const apus_ctx *c = (const apus_ctx *)ctx;\n"
-    for index in values.indices {
-      let written = index == values.count - 1
-      let type = (written ? "" : "const ") + CDialect.storage(kernel.arena.buffers[index])
-      source += "  \(type) *const b\(index + first) = (\(type) *)c->buffers[\(index + first)];\n"
-    }
-    source += emitter.parameterText("c->params") + body + "}\n"
+    let epilogue = EpilogueText(
+      region, named: "KERNEL_NAME_epilogue", batches: batches, rows: rows, columns: columns, firstBuffer: buffers.count,
+      parameters: parameters)
+    var source = KernelText.prelude + epilogue.source
     source += "#define KERNEL KERNEL_NAME\n#define EPILOGUE KERNEL_NAME_epilogue\n"
     source += macros.map { "#define \($0)\n" }.joined() + texts.joined()
     source += "#define P(i) params[i]\n#define CTX (&ctx)\n"
@@ -50,11 +39,47 @@ struct TemplateCall {
     let graph = region.graph
     let nodes = region.nodes.map { graph[$0] }
     let code = KernelCode(
-      source: source, parameters: emitter.parameters, blocks: blocks, scratchBytes: scratchBytes)
+      source: source, parameters: epilogue.parameters, blocks: blocks, scratchBytes: scratchBytes)
     builder.launch(
-      code, buffers: buffers + values.map { builder.slot($0) }, name: nodes.map(\.op.name).joined(separator: "+"),
+      code, buffers: buffers + epilogue.values.map { builder.slot($0) },
+      name: nodes.map(\.op.name).joined(separator: "+"),
       sources: nodes.map(\.name).filter { !$0.isEmpty }, tactic: tactic,
       work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) })
+  }
+}
+
+/// A region's epilogue as a C function of a template's tile.
+struct EpilogueText {
+  let source: String
+  /// Tensors that it reads, and last the one that it writes, in the order of their buffers.
+  let values: [ValueID]
+  let parameters: [Dim]
+
+  /// - Parameters:
+  ///   - batches, rows, columns: Shape of the result matrix that it sees.
+  ///   - firstBuffer: Where its buffers begin among those of the context.
+  ///   - parameters: What its own follow on.
+  ///   - offsetsRows: Whether rows are counted from the context's.
+  init(
+    _ region: AnchorRegion, named name: String, batches: Dim = 1, rows: Dim, columns: Dim, firstBuffer: Int,
+    parameters: [Dim], offsetsRows: Bool = false
+  ) {
+    let (kernel, values) = region.epilogue(batches: batches, rows: rows, columns: columns)
+    let tile = kernel.arena.buffers.count - 1
+    let emitter = LoopEmitter(
+      kernel, parameters: parameters, tileBuffer: (tile, "tile[i * ts + j]"), bufferText: { "b\($0 + firstBuffer)" })
+    let body = emitter.epilogueBody()
+    var source = "APUS_INLINE void \(name)(const void *ctx, const float *tile, i64 ts, i64 batch, i64 row, "
+    source += "i64 rows, i64 col, i64 cols) {\n  const apus_ctx *c = (const apus_ctx *)ctx;\n"
+    if offsetsRows { source += "  row += c->row;\n" }
+    for index in values.indices {
+      let written = index == values.count - 1
+      let type = (written ? "" : "const ") + CDialect.storage(kernel.arena.buffers[index])
+      source += "  \(type) *const b\(index + firstBuffer) = (\(type) *)c->buffers[\(index + firstBuffer)];\n"
+    }
+    self.source = source + emitter.parameterText("c->params") + body + "}\n"
+    self.values = values
+    self.parameters = emitter.parameters
   }
 }
 

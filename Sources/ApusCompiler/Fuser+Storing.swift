@@ -12,20 +12,10 @@ extension Fuser {
     let nodes = region.nodes.map { graph[$0] }
     let type = graph.tensorType(value)
     let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
-    if let anchor = region.anchor, let first = graph.producer(anchor.value) {
-      var anchorRegion = AnchorRegion(
-        graph: graph, node: graph[first], nodes: region.nodes, operands: region.leaves.filter { $0 != anchor.value },
-        result: value,
-        element: { anchorOperand, operands in
-          var all = operands
-          all[anchor.value] = anchorOperand
-          return region.element(all)
-        }, views: anchor.views, layouts: layouts, placement: region.placement)
-      anchorRegion.tactic = tactic
-      anchorRegion.group = group(of: region, type) ?? 1
+    if let anchor = region.anchor {
       builder.beginRegion()
       _ = builder.allocate(value)
-      try emit(anchorRegion, by: anchor.template, &builder)
+      try emit(self.region(of: region, anchor, value), by: anchor.template, &builder)
       return
     }
     if nodes.count == 1, nodes[0].op.isView, let source = nodes[0].inputs.first {
@@ -40,6 +30,27 @@ extension Fuser {
       region.element, region.leaves, type, slot, others: others, index: { $0 }, describe(region.nodes),
       nodes.map(\.name),
       work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
+  }
+
+  /// A pending value with an anchor as its template sees it.
+  func region(of region: Pending, _ anchor: Anchor, _ value: ValueID) -> AnchorRegion {
+    let inner = anchor.inside.compactMap { own in
+      own.anchor.flatMap { first in own.nodes.last.map { self.region(of: own, first, graph[$0].outputs[0]) } }
+    }
+    let innerNodes = Set(anchor.inside.flatMap(\.nodes))
+    var result = AnchorRegion(
+      graph: graph, node: graph.producer(anchor.value).map { graph[$0] } ?? graph[region.nodes[0]],
+      nodes: region.nodes.filter { !innerNodes.contains($0) }, operands: region.leaves.filter { $0 != anchor.value },
+      result: value,
+      element: { anchorOperand, operands in
+        var all = operands
+        all[anchor.value] = anchorOperand
+        return region.element(all)
+      }, views: anchor.views, layouts: layouts, placement: region.placement)
+    result.tactic = tactic
+    result.group = group(of: region, graph.tensorType(value)) ?? 1
+    result.inside = inner
+    return result
   }
 
   /// Emits a template's launches, with the other ways that it knows.

@@ -14,6 +14,8 @@ struct Fuser {
     let template: any KernelTemplate
     let value: ValueID
     var views: [ValueID: StridedView] = [:]
+    /// What computes the first operand along with the anchor, where the template takes that inside.
+    var inside: [Pending] = []
   }
 
   /// A value not stored yet: an expression over values that are.
@@ -98,10 +100,12 @@ struct Fuser {
       type.dtype != .string
     {
       if let template, template.takesEpilogue {
+        let inside = takenInside(id, node, template)
         let views = try storeOperands(id, node, template, &builder)
         pending[result] = Pending(
-          nodes: [id], leaves: [], element: { operands in operands[result] ?? Operand(argument: 0, type) },
-          anchor: Anchor(template: template, value: result, views: views), cost: ExpressionCost())
+          nodes: inside.flatMap(\.nodes) + [id], leaves: [],
+          element: { operands in operands[result] ?? Operand(argument: 0, type) },
+          anchor: Anchor(template: template, value: result, views: views, inside: inside), cost: ExpressionCost())
         if !fuses { try store(result, &builder) }
         return
       }
@@ -161,6 +165,19 @@ struct Fuser {
       let template = target.templates.first(where: { $0.refusal(node, in: graph) == nil })
     else { return nil }
     return template.layout(of: operand, of: node, view, in: graph)
+  }
+
+  /// What computes a node's first operand and is better computed along with it.
+  private mutating func takenInside(_ id: NodeID, _ node: Node, _ template: any KernelTemplate) -> [Pending] {
+    guard fuses, tactic == nil, let input = node.inputs.first, isUsedOnce(input), let own = pending[input],
+      let anchor = own.anchor, own.stem == nil, own.placement == nil, own.shared.isEmpty, allows(own.nodes + [id])
+    else { return [] }
+    var region = AnchorRegion(id, of: graph, result: node.outputs[0])
+    region.inside = [self.region(of: own, anchor, input)]
+    guard template.takesInside(region) else { return [] }
+    record(own, into: id, input, taken: true, "computed along, saves storing \(graph.type(input))", nil)
+    pending[input] = nil
+    return [own]
   }
 
   /// Brings a template's operands into memory, but for those that it reads in place.

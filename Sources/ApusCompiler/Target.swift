@@ -108,6 +108,9 @@ package protocol KernelTemplate: Sendable {
   /// Whether an operand may be read in place when it is part of a tensor in memory or has its axes permuted.
   func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool
 
+  /// Whether what computes the anchor's first operand, which is the region's only inner one, is worth computing along.
+  func takesInside(_ region: AnchorRegion) -> Bool
+
   /// How the constant behind an operand is kept in memory; nil for row-major or where no constant is expected.
   func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout?
 
@@ -124,6 +127,8 @@ extension KernelTemplate {
   package var largestGroup: Int { 1 }
 
   package func readsInPlace(_ operand: Int, _ view: StridedView, in graph: Graph) -> Bool { false }
+
+  package func takesInside(_ region: AnchorRegion) -> Bool { false }
 
   package func layout(of operand: Int, of node: Node, _ view: StridedView?, in graph: Graph) -> PackedLayout? { nil }
 
@@ -241,6 +246,8 @@ package struct AnchorRegion {
   package var placement: Placement?
   /// Neighbouring columns of the anchor's result that make one element of the region's.
   package var group = 1
+  /// The region whose result is the anchor's first operand and is in memory nowhere; empty where that operand is.
+  package var inside: [AnchorRegion] = []
 
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }

@@ -84,6 +84,67 @@ import Testing
       }
       """),
     Example(
+      "what lies between the convolutions of an inverted residual is in memory nowhere",
+      ["transpose", "conv+relu", "conv+add+relu > conv+add+relu > conv+add+add", "transpose"],
+      """
+      graph(%x0: f32[1, 4, 61, 67]) -> (%y) {
+        %s = constant f32[12, 4, 1, 1] random(7)
+        %h = constant f32[] {0.03125}
+        %x00 = conv(%x0, %s) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %x = relu(%x00)
+        %e = constant f32[72, 12, 1, 1] random(1)
+        %d = constant f32[72, 1, 3, 3] random(2)
+        %p = constant f32[12, 72, 1, 1] random(3)
+        %b = constant f32[72, 1, 1] random(4)
+        %c = constant f32[72, 1, 1] random(5)
+        %f = constant f32[12, 1, 1] random(6)
+        %x1 = conv(%x, %e) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %x2 = add(%x1, %b)
+        %x3 = relu(%x2)
+        %x4 = conv(%x3, %d) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 72, layout: "nchw"}
+        %x5 = add(%x4, %c)
+        %x6 = relu(%x5)
+        %x7 = conv(%x6, %p) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %x9 = mul(%x7, %h)
+        %x8 = add(%x9, %f)
+        %y = add(%x8, %x)
+      }
+      """),
+    Example(
+      "strips of images of any number and size", ["transpose", "conv+relu > conv > conv+relu", "transpose"],
+      """
+      graph(%x: f32[N, 5, H, W]) -> (%y) symbols(N: 0...3, H: 52...60, W: 48...56) {
+        %e = constant f32[120, 5, 1, 1] random(1)
+        %d = constant f32[120, 1, 5, 5] random(2)
+        %p = constant f32[21, 120, 1, 1] random(3)
+        %x1 = conv(%x, %e) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %x3 = relu(%x1)
+        %x4 = conv(%x3, %d) {strides: [2, 2], pads_begin: [2, 1], pads_end: [1, 2], dilations: [1, 1], groups: 120, layout: "nchw"}
+        %x7 = conv(%x4, %p) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %h = constant f32[] {0.03125}
+        %x8 = mul(%x7, %h)
+        %y = relu(%x8)
+      }
+      """),
+    Example(
+      "a filter of strips with only the product before it, and with only the one behind",
+      ["transpose", "conv > conv", "tanh", "conv > conv", "transpose", "transpose"],
+      """
+      graph(%x: f32[2, 8, 64, 70]) -> (%u, %y) {
+        %e = constant f32[40, 8, 1, 1] random(1)
+        %d = constant f32[40, 1, 3, 3] random(2)
+        %g = constant f32[40, 1, 3, 5] random(4)
+        %p = constant f32[3, 40, 1, 1] random(3)
+        %x1 = conv(%x, %e) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %u = conv(%x1, %d) {strides: [1, 1], pads_begin: [2, 0], pads_end: [0, 1], dilations: [1, 1], groups: 40, layout: "nchw"}
+        %v = tanh(%u)
+        %w = conv(%v, %g) {strides: [1, 1], pads_begin: [1, 2], pads_end: [1, 2], dilations: [1, 1], groups: 40, layout: "nchw"}
+        %z = conv(%w, %p) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nchw"}
+        %h = constant f32[] {0.03125}
+        %y = mul(%z, %h)
+      }
+      """),
+    Example(
       "an activation written out of its argument goes along", ["matmul+add+add+max+min+mul+div"],
       """
       graph(%x: f32[B, 33]) -> (%y) symbols(B: 0...5) {

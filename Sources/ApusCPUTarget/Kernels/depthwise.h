@@ -193,6 +193,15 @@ APUS_INLINE i64 FN(depthwise_blocks)(const apus_depthwise_args *g, i64 threads) 
   i64 n = (i64)APUS_MIN(work / 200e3, 4.0 * threads);
   return APUS_MAX(1, APUS_MIN(n, FN(depthwise_units)(g)));
 }
+// Rows first ..< end of one image's result.
+APUS_STATIC void FN(depthwise_rows)(const apus_depthwise_args *g, i64 n, i64 first, i64 end) {
+  enum { L = APUS_VB / sizeof(ACC) };
+  const i64 CO = g->C * g->multiplier, tc = APUS_CEIL(CO, APUS_DW_CB), tv = APUS_CEIL(CO, L);
+  for (i64 ci = 0; ci < tc; ci++) {
+    i64 c0 = ci * tv / tc * L, cols = APUS_MIN(CO, (ci + 1) * tv / tc * L) - c0;
+    for (i64 oh = first; oh < end; oh++) FN(dw_line)(g, n, oh, c0, cols);
+  }
+}
 APUS_STATIC void FN(depthwise)(const apus_depthwise_args *g, i64 block, i64 blockCount) {
   enum { L = APUS_VB / sizeof(ACC) };
   const i64 CO = g->C * g->multiplier, tc = APUS_CEIL(CO, APUS_DW_CB), tv = APUS_CEIL(CO, L);

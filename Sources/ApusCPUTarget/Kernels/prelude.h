@@ -54,8 +54,8 @@ _Static_assert(sizeof(i64) == 8, "LP64 is assumed");
 #define APUS_TYPE___bf16 4
 #define APUS_TYPE_OF(t) APUS_CAT(APUS_TYPE_, t)
 
-// What EPILOGUE receives as ctx.
-typedef struct { void *const *buffers; const i64 *params; } apus_ctx;
+// What EPILOGUE receives as ctx; the first row of a part of the result that is computed as one of its own.
+typedef struct { void *const *buffers; const i64 *params; i64 row; } apus_ctx;
 
 typedef struct { i64 begin, end; } apus_range;
 // The share of n units that block gets; shares differ by at most one unit.

@@ -111,8 +111,10 @@ struct ConvTemplate: KernelTemplate {
     return ways
   }
 
+  func takesInside(_ region: AnchorRegion) -> Bool { RowStrips(region, cpu: cpu) != nil }
+
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
-    guard let weights = region.graph[region.node.inputs[1]].constant,
+    guard region.inside.isEmpty, let weights = region.graph[region.node.inputs[1]].constant,
       let groups = try? region.node.op.attributes.int("groups"), groups > 0,
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
@@ -144,6 +146,7 @@ struct ConvTemplate: KernelTemplate {
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    if let strips = RowStrips(region, cpu: cpu) { return strips.emit(into: &builder) }
     let (graph, node) = (region.graph, region.node)
     guard let weights = graph[node.inputs[1]].constant, let groups = try? node.op.attributes.int("groups"),
       let form = WindowForm(node, in: graph, kernel: Array(weights.shape.dropFirst().dropLast()))
@@ -232,6 +235,23 @@ struct DepthwiseTemplate: KernelTemplate {
     return groups == form.channels && groups > 1 ? nil : "it is not depthwise"
   }
 
+  /// The weights in the order in which windows meet them.
+  static func weightsByTap(_ region: AnchorRegion, _ builder: inout StepBuilder) -> Int {
+    let value = region.graph[region.node.inputs[1]]
+    let weights = value.constant ?? HostTensor(.f32, [0])
+    let outputs = weights.shape[0]
+    let taps = weights.elementCount / max(1, outputs)
+    let byTap = weights.gathering(
+      (0..<taps * outputs).map { ($0 % outputs) * taps + $0 / outputs }, shape: [taps, outputs])
+    return builder.addConstant(byTap, name: value.name)
+  }
+
+  /// Macros that say which windows there is code for; most have none of their own.
+  static func window(_ form: WindowForm) -> [String] {
+    let hasOwn = form.dilations.1 == 1 && [3, 5].contains(form.kernel.1) && [1, 2].contains(form.strides.1)
+    return ["DW_KW \(hasOwn ? form.kernel.1 : 0)", "DW_SW \(hasOwn ? form.strides.1 : 0)"]
+  }
+
   /// Channels that a unit of work goes over a row for, the usual number first.
   private static let widths = [128, 64, 256]
 
@@ -240,8 +260,10 @@ struct DepthwiseTemplate: KernelTemplate {
   /// A narrow window does little for each element: blocks are of half as many operations as those of products.
   private func operations(_ grain: Grain) -> Int { grain.operations / 2 }
 
+  func takesInside(_ region: AnchorRegion) -> Bool { RowStrips(region, cpu: cpu) != nil }
+
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
-    guard let weights = region.graph[region.node.inputs[1]].constant,
+    guard region.inside.isEmpty, let weights = region.graph[region.node.inputs[1]].constant,
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
     let outputs = weights.shape[0]
@@ -269,23 +291,18 @@ struct DepthwiseTemplate: KernelTemplate {
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
+    if let strips = RowStrips(region, cpu: cpu) { return strips.emit(into: &builder) }
     let (graph, node) = (region.graph, region.node)
     guard let weights = graph[node.inputs[1]].constant,
       let form = WindowForm(node, in: graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return }
     let outputs = weights.shape[0]
-    let taps = form.taps
-    let byTap = weights.gathering(
-      (0..<taps * outputs).map { ($0 % outputs) * taps + $0 / outputs }, shape: [taps, outputs])
     let channels = Self.widths.first { name($0) == region.tactic.map(Grain.base) } ?? Self.widths[0]
     let grain = Grain(of: region)
-    // Other windows have no code of their own.
-    let hasOwn = form.dilations.1 == 1 && [3, 5].contains(form.kernel.1) && [1, 2].contains(form.strides.1)
-    let window = ["DW_KW \(hasOwn ? form.kernel.1 : 0)", "DW_SW \(hasOwn ? form.strides.1 : 0)"]
     let call = TemplateCall(
       texts: [KernelText.depthwise],
-      macros: window + (channels == Self.widths[0] ? [] : ["APUS_DW_CB \(channels)"]),
-      buffers: [builder.slot(node.inputs[0]), builder.addConstant(byTap, name: graph[node.inputs[1]].name)],
+      macros: Self.window(form) + (channels == Self.widths[0] ? [] : ["APUS_DW_CB \(channels)"]),
+      buffers: [builder.slot(node.inputs[0]), Self.weightsByTap(region, &builder)],
       parameters: form.parameters,
       call: """
           const apus_depthwise_args g = {.x = buffers[0], .w = buffers[1], .ctx = CTX, \(form.fields),
@@ -294,7 +311,7 @@ struct DepthwiseTemplate: KernelTemplate {
 
         """,
       batches: 1, rows: form.pixels, columns: Dim(outputs))
-    let work = 2 * form.pixels * Dim(outputs * (taps + 4))
+    let work = 2 * form.pixels * Dim(outputs * (form.taps + 4))
     let units = form.batch * form.outHeight * Dim((outputs + channels - 1) / channels)
     let wanted = work.ceilDivided(by: Dim(operations(grain)))
     call.emit(
