@@ -45,7 +45,8 @@ let package = Package(
     // Compiler stem.
     module("ApusKernel", ["ApusCore"], resources: kernelTexts(["scalar"])),
     module("ApusGraph", ["ApusCore", "ApusKernel"]),
-    module("ApusOps", ["ApusCore", "ApusKernel", "ApusGraph"]),
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+    module("ApusOps", ["ApusCore", "ApusKernel", "ApusGraph", "CZlib"]),
     module(
       "ApusImport",
       [
@@ -73,7 +74,6 @@ let package = Package(
           "boxes", "recurrent", "fourier",
         ], kind: "cuh")),
     // Where the stems meet.
-    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     module(
       "Apus",
       [
@@ -133,7 +133,7 @@ let package = Package(
         "Apus", "ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusImport", "ApusCompiler", "ApusCPUTarget",
         "ApusCUDATarget", "TestSupport",
       ]),
-    tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusTesting"]),
+    tests("ApusOpsTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusTesting", "TestSupport"]),
     tests(
       "ApusCompilerTests", ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusCompiler", "ApusTesting"]),
     tests(

@@ -19,7 +19,7 @@ struct ConformanceCommand: ParsableCommand {
       A case is a folder with model.onnx and test_data_set_K/{input,output}_J.pb; a case.json may hold rtol and atol. \
       Cases run in processes of their own: one that crashes, hangs or needs too much memory is counted as failed. \
       Inputs whose value must be known when a model is read (the axes of a reduction) are fixed then. Outputs of \
-      random operations are compared by type and shape only. Ends with 2 when any case is wrong or failed.
+      random operations are compared by type and shape only, and counted apart. Ends with 2 when any case is wrong or failed.
 
         apus conformance cases/node --mode all --list-failures
         apus conformance samples --backend cuda

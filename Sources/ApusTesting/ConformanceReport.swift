@@ -16,6 +16,8 @@ package enum ConformanceMode: String, CaseIterable, Codable, Sendable {
 /// What came of a case in one mode.
 package enum ConformanceOutcome: String, Codable, Sendable {
   case pass
+  /// Gave types and shapes as expected, and values that are random.
+  case random
   /// Refused with an error that says what is not supported.
   case unsupported
   /// Ran and gave another answer.
@@ -57,7 +59,7 @@ package struct ConformanceReport: Sendable {
 
   package init(results: [ConformanceResult]) { self.results = results }
 
-  /// `passed N of M (unsupported U, wrong W, failed F)`.
+  /// `passed N of M (random R, unsupported U, wrong W, failed F)`.
   package var summary: String { Self.summary(results) }
 
   package func summary(of mode: ConformanceMode) -> String { Self.summary(results.filter { $0.mode == mode }) }
@@ -67,6 +69,6 @@ package struct ConformanceReport: Sendable {
   private static func summary(_ results: [ConformanceResult]) -> String {
     func count(_ outcome: ConformanceOutcome) -> Int { results.count { $0.outcome == outcome } }
     return "passed \(count(.pass)) of \(results.count) "
-      + "(unsupported \(count(.unsupported)), wrong \(count(.wrong)), failed \(count(.failed)))"
+      + "(random \(count(.random)), unsupported \(count(.unsupported)), wrong \(count(.wrong)), failed \(count(.failed)))"
   }
 }

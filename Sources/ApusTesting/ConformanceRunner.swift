@@ -102,7 +102,7 @@ package struct ConformanceRunner {
         return (.wrong, "data set \(index): \(difference)")
       }
     }
-    return (.pass, "")
+    return isRandom ? (.random, "types and shapes are as expected, the values are random") : (.pass, "")
   }
 
   private func engine(_ model: Model, _ mode: ConformanceMode) throws -> (engine: Engine, plan: Plan) {

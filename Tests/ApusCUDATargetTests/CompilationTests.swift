@@ -112,7 +112,7 @@ import Testing
 
   /// Operations of which some sample is left to the host.
   static let ofTheHost: Set<String> = [
-    "cast", "concat", "concat_from_sequence", "label_encoder", "optional", "optional_get_element",
+    "cast", "concat", "concat_from_sequence", "image_decode", "label_encoder", "optional", "optional_get_element",
     "optional_has_element", "random_bernoulli", "random_multinomial", "random_normal", "random_uniform",
     "regex_full_match", "sequence_at", "sequence_construct", "sequence_empty", "sequence_erase",
     "sequence_insert", "sequence_length", "split_to_sequence", "string_concat", "string_normalizer",

@@ -16,7 +16,7 @@ import Testing
     "ApusCUDADevice": runtime.union(["CApusCUDA"]),
     "ApusKernel": ["ApusCore"],
     "ApusGraph": ["ApusCore", "ApusKernel"],
-    "ApusOps": ["ApusCore", "ApusKernel", "ApusGraph"],
+    "ApusOps": ["ApusCore", "ApusKernel", "ApusGraph", "CZlib"],
     "ApusImport": compiler,
     "ApusCompiler": compiler.union(runtime),
     "ApusCPUTarget": compiler.union(runtime).union(["ApusCompiler"]),

@@ -28,6 +28,12 @@ extension NodeContext {
     let ownInputCount: Int
   }
 
+  /// This node while operations are added to one of its bodies.
+  func inner(_ body: Body, _ label: String) -> NodeContext {
+    NodeContext(
+      scope: scope.child(body.builder, path: "\(bodyPath)/\(label)/"), node: node, inputs: [], attributes: attributes)
+  }
+
   /// Lowers a sub-graph into a graph of its own whose inputs have the types given.
   func body(_ proto: Onnx_GraphProto, _ inputTypes: [ValueType], _ label: String) throws(ImportError) -> Body {
     let inner = GraphBuilder(parent: builder)

@@ -12,7 +12,7 @@ final class NodeContext {
   let opset: Int
   /// Inputs by position; nil where the node leaves one out.
   let inputs: [ValueID?]
-  private let attributes: [String: Onnx_AttributeProto]
+  let attributes: [String: Onnx_AttributeProto]
 
   init(scope: NameScope, node: Onnx_NodeProto, inputs: [ValueID?], attributes: [String: Onnx_AttributeProto]) {
     self.scope = scope

@@ -167,15 +167,28 @@ enum ActivationOperators {
     }
   }
 
-  /// Dropout of inference: the input itself. Training with a ratio above 0 is random and not supported.
+  /// Dropout of inference is the input itself; in training each element is kept with probability 1 − ratio, and then divided
+  /// by that.
   private static func dropout(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     let x = try n.input(0)
     if let training = n.optional(2), try n.requireInt(training, "training_mode") != 0 {
       let ratio = try n.optional(1).map { id throws(ImportError) in try n.requireNumbers(id, "ratio") } ?? [0.5]
-      if ratio != [0] { throw .unsupported("in training mode it is random") }
+      guard ratio.count == 1, (0..<1).contains(ratio[0]) else {
+        throw ImportError("APUS-I-0013", "the ratio is \(ratio), one number from 0 to below 1 is expected")
+      }
+      if ratio != [0] { return try trainingDropout(n, x, kept: 1 - ratio[0]) }
     }
     if !n.wants(1) { return [x] }
     let maskType: DType = n.opset < 10 ? try n.dtype(x) : .bool
     return [x, try n.broadcast(n.scalar(1, maskType), n.shape(x))]
+  }
+
+  private static func trainingDropout(_ n: NodeContext, _ x: ValueID, kept: Double) throws(ImportError) -> [ValueID] {
+    let (type, shape) = (try n.dtype(x), try n.shape(x))
+    let seed: [(String, Attribute)] = try n.optionalInt("seed").map { [("seed", .int($0))] } ?? []
+    let chances = try n.broadcast(n.scalar(kept, .f32), shape)
+    let mask = try n.emit("random_bernoulli", Attributes([("dtype", .dtype(.bool))] + seed), chances)
+    let scaled = try n("div", x, n.scalar(kept, type))
+    return [try n("where", mask, scaled, n.scalar(0, type)), mask]
   }
 }

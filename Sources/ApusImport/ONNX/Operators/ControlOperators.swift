@@ -14,6 +14,7 @@ enum ControlOperators {
       return isTrue != 0 ? try n.inline(yes, [], "then") : try n.inline(no, [], "else")
     }
     var bodies = try branches(n, yes, no)
+    try matchSingles(n, bodies)
     do { try checkRanks(n, bodies) } catch {
       // "Squeeze where the size is 1": later nodes need the rank of the case that is tested for.
       guard isEquality(condition, n.builder.graph) else { throw error }
@@ -65,6 +66,17 @@ enum ControlOperators {
     return false
   }
 
+  /// Gives single elements of the first branch the rank that the second gives them.
+  private static func matchSingles(_ n: NodeContext, _ bodies: [NodeContext.Body]) throws(ImportError) {
+    let (yes, no) = (bodies[0].builder.graph, bodies[1].builder.graph)
+    for (index, (a, b)) in zip(yes.outputs, no.outputs).enumerated() {
+      guard let a = yes.type(a).tensor, let b = no.type(b).tensor, a.rank != b.rank, a.elementCount == 1,
+        b.elementCount == 1
+      else { continue }
+      bodies[0].builder.graph.outputs[index] = try n.inner(bodies[0], "then").reshape(yes.outputs[index], b.shape)
+    }
+  }
+
   /// A value has one rank: where the branches give two, the condition must be decided when the model is read.
   private static func checkRanks(_ n: NodeContext, _ bodies: [NodeContext.Body]) throws(ImportError) {
     let (yes, no) = (bodies[0].builder.graph, bodies[1].builder.graph)
@@ -95,10 +107,30 @@ enum ControlOperators {
     var states: [ValueID] = []
     for position in n.inputs.indices.dropFirst(2) { states.append(try n.input(position)) }
     let head: [ValueType] = [.tensor(TensorType(.i64, [])), .tensor(TensorType(.bool, []))]
-    let body = try stableBody(n, head: head, states: states.map { n.builder.graph.type($0) }, slices: [], leading: 1)
-    return try n.emit([trips, condition] + states, bodies: [body]) {
+    let types = states.map { n.builder.graph.type($0) }
+    let body = try stableBody(n, head: head, states: types, slices: [], leading: 1)
+    let wrapped = try wrapOptionals(n, body, states: types)
+    var results = try n.emit([trips, condition] + states, bodies: [body]) {
       Loop(carried: states.count, symbols: $1, body: $0[0])
     }
+    for position in wrapped { results[position] = try SequenceOperators.unwrapped(n, results[position]) }
+    return results
+  }
+
+  /// Wraps what a body gives for states that are optional into optionals; the positions of these states.
+  private static func wrapOptionals(
+    _ n: NodeContext, _ body: NodeContext.Body, states: [ValueType]
+  ) throws(ImportError) -> [Int] {
+    var wrapped: [Int] = []
+    let context = n.inner(body, "wrap")
+    for (position, state) in states.enumerated() {
+      let output = body.builder.graph.outputs[1 + position]
+      guard case .optional = state else { continue }
+      if case .optional = body.builder.graph.type(output) { continue }
+      body.builder.graph.outputs[1 + position] = try SequenceOperators.wrapped(context, output)
+      wrapped.append(position)
+    }
+    return wrapped
   }
 
   /// The node's body for states of these types; sizes that change from one iteration to the next become symbols of the
@@ -128,8 +160,10 @@ enum ControlOperators {
       let shape = zip(a.shape, b.shape).map { $0 == $1 ? $0 : Dim(n.freshSymbol("state")) }
       return .tensor(a.with(shape: shape))
     case (.sequence, .sequence): return after
-    case (.optional, .tensor), (.optional, .sequence):
-      throw .unsupported("a state that is optional at first (\(before)) and no longer after one iteration (\(after))")
+    // The body's result becomes an optional as well, see `wrapOptionals`.
+    case (.optional, .tensor(let type)): return .optional(.tensor(type.with(shape: SequenceOperators.anySizes(type))))
+    case (.optional, .sequence(.tensor(let type))):
+      return .optional(.sequence(.tensor(type.with(shape: SequenceOperators.anySizes(type)))))
     default: return before
     }
   }
@@ -137,8 +171,39 @@ enum ControlOperators {
   // MARK: Scan
 
   private static func scan(_ n: NodeContext) throws(ImportError) -> [ValueID] {
-    if n.opset < 9 { throw .unsupported("before operator set 9") }
-    let inputs = try n.allInputs()
+    if n.opset < 9 { return try batchedScan(n) }
+    return try scan(n, n.allInputs(), directions: "scan_input_directions")
+  }
+
+  /// Scan of operator set 8, whose values have a batch as first axis: a scan over the batch whose body is the scan of one entry.
+  private static func batchedScan(_ n: NodeContext) throws(ImportError) -> [ValueID] {
+    if n.optional(0) != nil { throw .unsupported("with lengths of the sequences") }
+    let inputs = n.inputs.dropFirst().compactMap { $0 }
+    guard inputs.count == n.inputs.count - 1, !inputs.isEmpty else {
+      throw ImportError("APUS-I-0014", "at least one state or sequence is needed and none may be left out")
+    }
+    let inner = GraphBuilder(parent: n.builder)
+    var entries: [ValueID] = []
+    for input in inputs {
+      var type = try n.type(input)
+      _ = try n.normalized(0, rank: type.rank)
+      type.shape.removeFirst()
+      entries.append(inner.graph.addInput("entry", .tensor(type)))
+    }
+    let body = NodeContext.Body(builder: inner, ownInputCount: entries.count)
+    inner.graph.outputs = try scan(n.inner(body, "entry"), entries, directions: "directions")
+    inner.graph.outputNames = inner.graph.outputs.indices.map { "output_\($0)" }
+    let (zeros, resultZeros) = (inputs.map { _ in 0 }, inner.graph.outputs.map { _ in 0 })
+    return try n.emit(inputs, bodies: [body]) {
+      Scan(
+        states: 0, inputAxes: zeros, inputDirections: zeros, outputAxes: resultZeros, outputDirections: resultZeros,
+        symbols: $1, body: $0[0])
+    }
+  }
+
+  private static func scan(
+    _ n: NodeContext, _ inputs: [ValueID], directions: String
+  ) throws(ImportError) -> [ValueID] {
     let count = try n.int("num_scan_inputs")
     guard count > 0, count <= inputs.count else {
       throw ImportError("APUS-I-0012", "num_scan_inputs is \(count) of \(inputs.count) inputs")
@@ -159,11 +224,11 @@ enum ControlOperators {
       let rank = (body.builder.graph.type(output).tensor?.rank ?? 0) + 1
       outputAxes[index] = try n.normalized(outputAxes[index], rank: rank)
     }
-    let directions = padded(try n.optionalInts("scan_input_directions"), to: count)
+    let inputDirections = padded(try n.optionalInts(directions), to: count)
     let outputDirections = padded(try n.optionalInts("scan_output_directions"), to: stacked.count)
     return try n.emit(inputs, bodies: [body]) {
       Scan(
-        states: states.count, inputAxes: axes, inputDirections: directions, outputAxes: outputAxes,
+        states: states.count, inputAxes: axes, inputDirections: inputDirections, outputAxes: outputAxes,
         outputDirections: outputDirections, symbols: $1, body: $0[0])
     }
   }
@@ -184,10 +249,9 @@ enum ControlOperators {
       throw ImportError("APUS-I-0013", "the first input must be a sequence")
     }
     let inner = GraphBuilder(parent: n.builder)
-    let scope = n.scope.child(inner, path: "\(n.scope.path)\(n.node.name)/body/")
     let index = inner.graph.addInput("index", .tensor(TensorType(.i64, [])))
     let condition = inner.graph.addInput("condition", .tensor(TensorType(.bool, [])))
-    let context = NodeContext(scope: scope, node: n.node, inputs: [], attributes: [:])
+    let context = n.inner(NodeContext.Body(builder: inner, ownInputCount: 0), "body")
     var arguments: [ValueID] = []
     for input in inputs {
       let own = inner.capture(input)

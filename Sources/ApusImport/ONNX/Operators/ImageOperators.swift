@@ -5,8 +5,21 @@ import ApusGraph
 enum ImageOperators {
   static let table: [String: Lowering] = [
     "Resize": resize, "Upsample": upsample, "GridSample": gridSample, "AffineGrid": affineGrid, "RoiAlign": roiAlign,
-    "MaxRoiPool": maxRoiPool,
+    "MaxRoiPool": maxRoiPool, "ImageDecoder": imageDecoder,
   ]
+
+  private static func imageDecoder(_ n: NodeContext) throws(ImportError) -> [ValueID] {
+    let format = try n.choice("pixel_format", ["RGB", "BGR", "Grayscale"], default: "RGB")
+    let stem = n.node.output.first ?? n.node.opType
+    return [
+      try n.emit(
+        "image_decode",
+        [
+          "format": .string(format.lowercased()), "height": .dim(Dim(n.freshSymbol("\(stem)_height"))),
+          "width": .dim(Dim(n.freshSymbol("\(stem)_width"))),
+        ], n.input(0))
+    ]
+  }
 
   // MARK: Resize
 

@@ -109,7 +109,7 @@ enum SequenceOperators {
 
   private static func optional(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     if let x = n.optional(0) {
-      return [try n.emit("optional", ["dtype": .dtype(.f32), "shape": .dims([]), "of_sequence": .bool(false)], x)]
+      return [try wrapped(n, x)]
     }
     guard let attribute = n.attribute("type") else { throw ImportError("APUS-I-0012", "attribute 'type' is missing") }
     var type = try InputReader(session: n.session).valueType(attribute.tp, name: "the optional", isElement: true)
@@ -132,10 +132,17 @@ enum SequenceOperators {
     return [try n("optional_has_element", x)]
   }
 
-  private static func getElement(_ n: NodeContext) throws(ImportError) -> [ValueID] {
-    let x = try n.input(0)
-    guard case .optional(let element) = n.builder.graph.type(x) else { return [x] }
+  private static func getElement(_ n: NodeContext) throws(ImportError) -> [ValueID] { [try unwrapped(n, n.input(0))] }
+
+  /// A value as an optional that holds it.
+  static func wrapped(_ n: NodeContext, _ x: ValueID) throws(ImportError) -> ValueID {
+    try n.emit("optional", ["dtype": .dtype(.f32), "shape": .dims([]), "of_sequence": .bool(false)], x)
+  }
+
+  /// What an optional holds; any other value as it is.
+  static func unwrapped(_ n: NodeContext, _ x: ValueID) throws(ImportError) -> ValueID {
+    guard case .optional(let element) = n.builder.graph.type(x) else { return x }
     let shape = element.tensor.map { openShape(n, $0) } ?? []
-    return [try n.emit("optional_get_element", ["shape": .dims(shape)], x)]
+    return try n.emit("optional_get_element", ["shape": .dims(shape)], x)
   }
 }
