@@ -13,6 +13,8 @@ package struct CCompiler: Sendable {
   let target: CPUTarget
   let jobs: Int
   let cache: String
+  /// How many functions are compiled at a time: one, so that each is cached by itself, or more where that is faster.
+  var unitSize = 1
   private let identity: String
 
   /// Finds the compiler: `CC`, else `clang` on the search path.
@@ -67,11 +69,24 @@ package struct CCompiler: Sendable {
   /// - Parameter progress: called with the number of objects done and of all.
   package func image(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [UInt8] {
     let objects = try BuildCache.folder("objects")
+    let sources = units(sources)
     let paths = sources.map { source in
       "\(objects)/\(ContentHash.hex([source, identity, flags.joined(separator: " ")])).o"
     }
     try compileMissing(sources, paths, progress)
     return try link(paths)
+  }
+
+  /// Sources of several functions each: of those that need nothing but the prelude.
+  private func units(_ sources: [String]) -> [String] {
+    if unitSize == 1 { return sources }
+    let prelude = KernelText.prelude
+    let plain = sources.filter { $0.hasPrefix(prelude) && !$0.dropFirst(prelude.count).contains("#") }
+    let functions = plain.map { String($0.dropFirst(prelude.count)) }
+    let starts = stride(from: 0, to: functions.count, by: unitSize)
+    let joined = starts.map { prelude + functions[$0..<min($0 + unitSize, functions.count)].joined(separator: "\n") }
+    let isPlain = Set(plain)
+    return joined + sources.filter { !isPlain.contains($0) }
   }
 
   private func compileMissing(_ sources: [String], _ paths: [String], _ progress: (Int, Int) -> Void)

@@ -6,7 +6,7 @@ package import ApusPlan
 /// Code generation for CPUs: kernels become C, C becomes one shared-object image.
 package struct CPUCodeTarget: Target {
   package let cpu: CPUTarget
-  let compiler: CCompiler
+  private(set) var compiler: CCompiler
   package let templates: [any KernelTemplate]
 
   /// - Throws: ``BuildError`` when the C compiler is missing or the target name is unknown.
@@ -17,6 +17,13 @@ package struct CPUCodeTarget: Target {
       DepthwiseTemplate(cpu: cpu), ConvTemplate(cpu: cpu), ConvTransposeTemplate(cpu: cpu), MatmulTemplate(cpu: cpu),
       PoolTemplate(cpu: cpu), AttentionTemplate(cpu: cpu), RecurrentTemplate(cpu: cpu),
     ]
+  }
+
+  /// The same target, which compiles so many functions at a time: for code that is built once and thrown away.
+  package func compiling(atATime count: Int) -> CPUCodeTarget {
+    var target = self
+    target.compiler.unitSize = count
+    return target
   }
 
   package var fingerprint: Fingerprint {

@@ -47,6 +47,17 @@ extension Operation {
   }
 }
 
+extension Operation {
+  /// The operation with other symbols in place of those that it binds itself.
+  ///
+  /// - Throws: ``GraphError`` when the operation refuses the new attributes.
+  package func renaming(_ bound: [Symbol: Dim]) throws(GraphError) -> any Operation {
+    if bound.isEmpty { return self }
+    let values = attributes.entries.map { ($0.name, $0.value.substituting { bound[$0] }) }
+    return try type(of: self).init(name: name, attributes: Attributes(values))
+  }
+}
+
 extension Graph {
   /// The graph with symbols replaced in every type and operation.
   package func substituting(_ replacement: (Symbol) -> Dim?) throws(GraphError) -> Graph {

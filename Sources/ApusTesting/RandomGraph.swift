@@ -2,23 +2,45 @@ import ApusCore
 package import ApusGraph
 import ApusOps
 
-/// Makes up small graphs of element-wise, movement, reduction and product operations over symbolic sizes.
+/// Makes up small graphs over all operations and symbolic sizes, with branches, loops and scans, several outputs and
+/// subexpressions that are used, or written, more than once.
 ///
-/// Graphs of odd seeds compute in i32, exactly and with every discontinuous function; those of even seeds in f32 with
-/// functions whose errors stay small.
+/// Graphs of odd seeds mostly compute in i32, exactly and with every discontinuous function; those of even seeds in f32 with
+/// functions whose errors stay small. Any other operation is used as one of its samples has it, on values that are brought to
+/// the types it wants; where it might turn a small error into a large one, on values that every form computes to the bit.
 package struct RandomGraph {
-  private var graph: Graph
-  private var generator: RandomTensor.Generator
-  private let seed: UInt64
-  private let dtype: DType
-  /// Values that later nodes may use.
-  private var pool: [ValueID] = []
+  var graph: Graph
+  var generator: RandomTensor.Generator
+  let seed: UInt64
+  let dtype: DType
+  /// Values of the graph's type that later nodes may use.
+  var pool: [ValueID] = []
+  /// Values of other types that are exact.
+  var others: [ValueID] = []
+  /// Values that every form computes to the bit.
+  private var exact: Set<ValueID> = []
+  /// Results of samples that become outputs.
+  private var results: [ValueID] = []
+  /// How many bodies this graph is in.
+  private(set) var depth = 0
+  /// Symbols that the shapes of inputs tell.
+  private var told: Set<Symbol> = []
+  private var symbolCount = 0
+  private var inputCount = 0
+  /// The first node that is this graph's own.
+  private let firstNode: Int
+  /// How far results of f32 may be apart.
+  var tolerance = 1e-4
 
   /// Appends a graph to others, of which it is independent; its symbols, inputs and outputs are named by the seed.
-  package static func append(seed: UInt64, to graph: inout Graph) {
+  ///
+  /// - Returns: how far its results of f32 may be apart.
+  @discardableResult
+  package static func append(seed: UInt64, to graph: inout Graph) -> Double {
     var random = RandomGraph(graph, seed)
     random.fill()
     graph = random.graph
+    return random.tolerance
   }
 
   package static func make(seed: UInt64) -> Graph {
@@ -30,28 +52,44 @@ package struct RandomGraph {
   private init(_ graph: Graph, _ seed: UInt64) {
     self.graph = graph
     self.seed = seed
+    firstNode = graph.order.count
     generator = RandomTensor.Generator(seed: seed &* 7919 &+ 13)
     dtype = seed % 2 == 0 ? .f32 : .i32
   }
 
   // MARK: Choosing
 
-  private mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
-  private mutating func chance(_ percent: Int) -> Bool { number(0...99) < percent }
-  private mutating func choose<Element>(_ elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
+  mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
+  mutating func chance(_ percent: Int) -> Bool { number(0...99) < percent }
+  mutating func choose<Element>(_ elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
+
+  private var symbols: [Symbol] {
+    [Symbol("A\(seed)", Interval(1, 7)), Symbol("B\(seed)", Interval(1, 5)), Symbol("Z\(seed)", Interval(0, 4))]
+  }
 
   /// A size; once the inputs are there, only the symbols that their shapes tell.
-  private mutating func dim() -> Dim {
-    let symbols = [
-      Symbol("A\(seed)", Interval(1, 7)), Symbol("B\(seed)", Interval(1, 5)), Symbol("Z\(seed)", Interval(0, 4)),
-    ]
-    let told = Set(graph.inputs.flatMap { graph.tensorType($0).shape.flatMap(\.symbols) })
+  mutating func dim() -> Dim {
     let choice = number(0...9)
     if choice < 3, pool.isEmpty || told.contains(symbols[choice]) { return Dim(symbols[choice]) }
     return choice == 3 ? 1 : Dim(number(2...7))
   }
 
-  private func shape(_ value: ValueID) -> Shape { graph.tensorType(value).shape }
+  /// A size in a range: a small number, or a symbol that inputs tell.
+  mutating func dim(in range: ClosedRange<Int>) -> Dim {
+    let fitting = symbols.filter { symbol in
+      told.contains(symbol) && symbol.range.lower >= range.lowerBound && symbol.range.upper <= range.upperBound
+    }
+    if !fitting.isEmpty, chance(50) { return Dim(choose(fitting)) }
+    return Dim(number(range.lowerBound...min(range.upperBound, range.lowerBound + 6)))
+  }
+
+  /// A symbol that only running sets.
+  mutating func freshSymbol(_ range: Interval = Interval(0, .max)) -> Dim {
+    symbolCount += 1
+    return Dim(Symbol("late\(seed)_\(symbolCount)", range))
+  }
+
+  func shape(_ value: ValueID) -> Shape { graph.tensorType(value).shape }
 
   private func isSmall(_ shape: Shape) -> Bool {
     shape.count <= 5 && Dim.product(shape).evaluate { _ in 6 } ?? .max <= 5000
@@ -61,238 +99,130 @@ package struct RandomGraph {
 
   private mutating func fill() {
     let shapes = (0..<number(1...3)).map { _ in (0..<number(1...4)).map { _ in dim() } }
-    for (index, shape) in shapes.enumerated() {
-      pool.append(graph.addInput("g\(seed)_x\(index)", .tensor(TensorType(dtype, shape))))
-    }
+    for shape in shapes { pool.append(addInput(TensorType(dtype, shape))) }
     let first = pool.count
-    let target = first + number(3...8)
-    for _ in 0..<60 where pool.count < target {
+    grow(to: first + number(3...8))
+    var outputs = pool.indices.filter { $0 == pool.count - 1 || ($0 >= first && chance(15)) }.map { pool[$0] }
+    for result in results.suffix(3) where !outputs.contains(result) { outputs.append(result) }
+    for output in outputs {
+      graph.outputNames.append("g\(seed)_y\(graph.outputs.count)")
+      graph.outputs.append(output)
+    }
+  }
+
+  /// Adds nodes until the pool has that many values.
+  private mutating func grow(to count: Int) {
+    for _ in 0..<60 where pool.count < count {
       // The newest value is used most, so that chains form.
       let x = chance(60) ? pool[pool.count - 1] : choose(pool)
       if let y = step(x), isSmall(shape(y)) { pool.append(y) }
     }
-    for index in pool.indices where index == pool.count - 1 || (index >= first && chance(15)) {
-      graph.outputs.append(pool[index])
-      graph.outputNames.append("g\(seed)_y\(index)")
+  }
+
+  /// Adds nodes to a body that begins with these values; the last value of the type of the first.
+  mutating func grow(from values: [ValueID]) -> ValueID {
+    pool = values
+    grow(to: values.count + number(1...4))
+    let type = graph.type(values[0])
+    let last = pool.last { graph.type($0) == type && !values.contains($0) }
+    return last ?? add("neg", [values[0]]) ?? values[0]
+  }
+
+  /// The graph of a body whose inputs have these types, with what `build` makes of them as outputs.
+  mutating func body(
+    _ inputs: [(type: ValueType, isExact: Bool)], _ build: (inout RandomGraph, [ValueID]) -> [ValueID]
+  ) -> Graph {
+    var inner = RandomGraph(Graph(), seed)
+    inner.depth = depth + 1
+    inner.told = told
+    (inner.generator, inner.symbolCount, inner.tolerance) = (generator, symbolCount, tolerance)
+    let ids = inputs.enumerated().map { inner.graph.addInput("in\($0.offset)", $0.element.type) }
+    inner.exact = Set(zip(ids, inputs).filter(\.1.isExact).map(\.0))
+    inner.graph.outputs = build(&inner, ids)
+    inner.graph.outputNames = inner.graph.outputs.indices.map { "out\($0)" }
+    (generator, symbolCount, tolerance) = (inner.generator, inner.symbolCount, inner.tolerance)
+    return inner.graph
+  }
+
+  // MARK: Nodes and values
+
+  mutating func addInput(_ type: TensorType) -> ValueID {
+    let id = graph.addInput("g\(seed)_x\(inputCount)", .tensor(type))
+    inputCount += 1
+    for dim in type.shape { told.formUnion(dim.symbols) }
+    exact.insert(id)
+    return id
+  }
+
+  mutating func constant(_ tensor: HostTensor) -> ValueID {
+    let id = graph.addConstant(tensor)
+    exact.insert(id)
+    return id
+  }
+
+  func isExact(_ value: ValueID) -> Bool { exact.contains(value) }
+
+  /// Whether the symbols of a shape are told by inputs.
+  func isTold(_ shape: Shape) -> Bool { shape.allSatisfy { told.isSuperset(of: $0.symbols) } }
+
+  /// Operations on floats that do not round.
+  private static let exactNames: Set<String> = [
+    "neg", "abs", "relu", "min", "max", "where", "reduce_max", "reduce_min", "transpose", "reshape", "slice", "concat",
+    "tile", "broadcast_to", "gather", "gather_elements", "gather_nd", "pad", "max_pool", "top_k", "unique",
+  ]
+
+  /// Adds a node; nil when its operands do not suit it.
+  mutating func addAll(_ op: any Operation, _ inputs: [ValueID]) -> [ValueID]? {
+    guard let outputs = try? graph.add(op, inputs) else { return nil }
+    let isExact = inputs.allSatisfy(isExact) && op.isPure
+    for output in outputs {
+      let isFloat = graph.type(output).tensor?.dtype.isFloat ?? true
+      if isExact, !isFloat || Self.exactNames.contains(op.name) { exact.insert(output) }
+    }
+    return outputs
+  }
+
+  mutating func add(_ name: String, _ inputs: [ValueID], _ attributes: Attributes = [:]) -> ValueID? {
+    guard let op = try? Catalogue.standard.make(name, attributes) else { return nil }
+    return addAll(op, inputs)?.first
+  }
+
+  /// Makes results outputs by chance, and keeps those that exact operations may use.
+  mutating func keep(_ values: [ValueID]) {
+    for value in values {
+      if depth == 0, chance(50) { results.append(value) }
+      if let type = graph.type(value).tensor, isExact(value), isSmall(type.shape) { others.append(value) }
     }
   }
 
-  /// Adds a node; nil when its operands do not suit it.
-  private mutating func add(_ name: String, _ inputs: [ValueID], _ attributes: Attributes = [:]) -> ValueID? {
-    guard let op = try? Catalogue.standard.make(name, attributes) else { return nil }
-    return try? graph.add(op, inputs).first
+  /// The same operation on the same operands once more.
+  private mutating func repetition() -> ValueID? {
+    let own = graph.order.dropFirst(firstNode).filter { id in
+      graph[id].op.isPure && graph[id].op.bodies.isEmpty && graph[id].op.boundSymbols.isEmpty
+        && graph.type(graph[id].outputs[0]).tensor?.dtype == dtype
+    }
+    guard !own.isEmpty else { return nil }
+    let node = graph[choose(own)]
+    return addAll(node.op, node.inputs)?.first
   }
 
   private mutating func step(_ x: ValueID) -> ValueID? {
-    switch number(0...19) {
-    case 0...3: unary(x)
-    case 4...8: binary(x)
-    case 9, 10: reduction(x)
-    case 11: transposed(x)
-    case 12: reshaped(x)
-    case 13: sliced(x)
-    case 14: padded(x)
-    case 15: joined(x)
-    case 16: repeated(x)
-    case 17: indexed(x)
-    case 18: running(x)
-    default: product(x)
+    switch number(0...26) {
+    case 0...2: unary(x)
+    case 3...7: binary(x)
+    case 8, 9: reduction(x)
+    case 10: transposed(x)
+    case 11: reshaped(x)
+    case 12: sliced(x)
+    case 13: padded(x)
+    case 14: joined(x)
+    case 15: repeated(x)
+    case 16: indexed(x)
+    case 17: running(x)
+    case 18: product(x)
+    case 19: repetition()
+    case 20: control(x)
+    default: sampled()
     }
-  }
-
-  private mutating func unary(_ x: ValueID) -> ValueID? {
-    if dtype == .i32 {
-      if chance(20) {
-        let type = choose([DType.i8, .u8, .i64, .bool])
-        return back(add("cast", [x], ["to": .dtype(type), "saturate": .bool(true)]))
-      }
-      return add(choose(["neg", "abs", "sign", "relu", "bit_not"]), [x])
-    }
-    return add(
-      choose([
-        "neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu", "erf", "softplus", "hard_swish", "softsign", "mish",
-        "sin",
-        "gelu_tanh",
-      ]), [x])
-  }
-
-  /// A value of another type brought back to the graph's.
-  private mutating func back(_ x: ValueID?) -> ValueID? {
-    guard let x else { return nil }
-    return add("cast", [x], ["to": .dtype(dtype), "saturate": .bool(true)])
-  }
-
-  /// A value whose shape surely broadcasts with that of `x`.
-  private mutating func partner(_ x: ValueID) -> ValueID? {
-    let own = shape(x)
-    let fitting = pool.filter { other in
-      zip(own.reversed(), shape(other).reversed()).allSatisfy { $0 == $1 || $0 == 1 || $1 == 1 }
-    }
-    if !fitting.isEmpty, chance(75) { return choose(fitting) }
-    let rank = number(0...own.count)
-    let sizes = own.suffix(rank).compactMap(\.constantValue)
-    let constantShape = sizes.count == rank ? sizes : []
-    return graph.addConstant(RandomTensor.make(dtype, constantShape, seed: generator.next()))
-  }
-
-  private mutating func binary(_ x: ValueID) -> ValueID? {
-    guard let y = partner(x) else { return nil }
-    let inputs = chance(50) ? [x, y] : [y, x]
-    if chance(20) {
-      guard let condition = add(choose(["less", "equal", "greater_equal"]), inputs) else { return nil }
-      // On f32 the comparison may fall either way for values that nearly agree: both choices must be about the same.
-      if dtype == .f32 { return add("where", [condition, inputs[0], inputs[0]]) }
-      return add("where", [condition] + inputs)
-    }
-    if dtype == .f32 {
-      if chance(30) {
-        guard let product = add("mul", inputs) else { return nil }
-        return add("tanh", [product])
-      }
-      if chance(20) {
-        guard let size = add("softplus", [inputs[1]]), let positive = add("add", [size, one()]) else { return nil }
-        return add("div", [inputs[0], positive])
-      }
-      return add(choose(["add", "sub", "min", "max"]), inputs)
-    }
-    return add(
-      choose([
-        "add", "sub", "mul", "min", "max", "div", "fmod", "floor_mod", "bit_and", "bit_or", "bit_xor", "shift_left",
-        "shift_right",
-      ]),
-      inputs)
-  }
-
-  private mutating func one() -> ValueID { graph.addConstant(HostTensor(scalar: 1, dtype)) }
-
-  private mutating func axes(_ rank: Int) -> [Int] {
-    let axes = (0..<rank).filter { _ in chance(50) }
-    return axes.isEmpty && rank > 0 ? [number(0...rank - 1)] : axes
-  }
-
-  private mutating func reduction(_ x: ValueID) -> ValueID? {
-    let rank = shape(x).count
-    if rank == 0 { return nil }
-    if dtype == .f32, chance(25) { return add("softmax", [x], ["axis": .int(number(0...rank - 1))]) }
-    if dtype == .i32, chance(25) {
-      let axis = number(0...rank - 1)
-      if shape(x)[axis].range.contains(0) { return nil }
-      let attributes: Attributes = [
-        "axis": .int(axis), "keep_dims": .bool(chance(50)), "select_last": .bool(chance(50)),
-      ]
-      return back(add(choose(["argmax", "argmin"]), [x], attributes))
-    }
-    let kinds = dtype == .f32 ? ["sum", "mean", "max", "min"] : ["sum", "mean", "max", "min", "prod"]
-    let attributes: Attributes = ["axes": .ints(axes(rank)), "keep_dims": .bool(chance(60))]
-    return add("reduce_" + choose(kinds), [x], attributes)
-  }
-
-  private mutating func transposed(_ x: ValueID) -> ValueID? {
-    var perm = Array(shape(x).indices)
-    for index in perm.indices { perm.swapAt(index, number(index...perm.count - 1)) }
-    return add("transpose", [x], ["perm": .ints(perm)])
-  }
-
-  private mutating func reshaped(_ x: ValueID) -> ValueID? {
-    var dims = shape(x)
-    switch number(0...3) {
-    case 0: dims = [Dim.product(dims)]
-    case 1: dims.insert(1, at: number(0...dims.count))
-    case 2:
-      guard dims.count > 1 else { return nil }
-      let at = number(0...dims.count - 2)
-      dims.replaceSubrange(at...at + 1, with: [dims[at] * dims[at + 1]])
-    default:
-      guard let at = dims.indices.first(where: { dims[$0].dividedExactly(by: 2) != nil }),
-        let half = dims[at].dividedExactly(by: 2)
-      else { return nil }
-      dims.replaceSubrange(at...at, with: chance(50) ? [2, half] : [half, 2])
-    }
-    return add("reshape", [x], ["shape": .dims(dims)])
-  }
-
-  private mutating func sliced(_ x: ValueID) -> ValueID? {
-    var starts: [Dim] = []
-    var sizes: [Dim] = []
-    var steps: [Int] = []
-    for dim in shape(x) {
-      if chance(30) {
-        starts.append(dim - 1)
-        sizes.append(dim)
-        steps.append(-1)
-        if dim.range.lower < 1 { return nil }
-      } else if let size = dim.constantValue, size > 1, chance(60) {
-        let step = number(1...2)
-        let start = number(0...size - 1)
-        starts.append(Dim(start))
-        sizes.append(Dim((size - start + step - 1) / step))
-        steps.append(step)
-      } else {
-        starts.append(0)
-        sizes.append(dim)
-        steps.append(1)
-      }
-    }
-    return add("slice", [x], ["starts": .dims(starts), "sizes": .dims(sizes), "steps": .ints(steps)])
-  }
-
-  private mutating func padded(_ x: ValueID) -> ValueID? {
-    let dims = shape(x)
-    let mode = choose(["constant", "constant", "edge", "reflect", "wrap"])
-    if mode != "constant", dims.contains(where: { $0.range.lower < 1 }) { return nil }
-    let before = dims.map { _ in Dim(chance(50) ? number(1...2) : 0) }
-    let after = dims.map { _ in Dim(chance(50) ? number(1...2) : 0) }
-    var inputs = [x]
-    if mode == "constant" { inputs.append(graph.addConstant(HostTensor(scalar: Double(number(-3...3)), dtype))) }
-    return add("pad", inputs, ["before": .dims(before), "after": .dims(after), "mode": .string(mode)])
-  }
-
-  private mutating func joined(_ x: ValueID) -> ValueID? {
-    let rank = shape(x).count
-    if rank == 0 { return nil }
-    let axis = number(0...rank - 1)
-    let fitting = pool.filter { other in
-      shape(other).count == rank && (0..<rank).allSatisfy { $0 == axis || shape(x)[$0] == shape(other)[$0] }
-    }
-    var parts = [x]
-    for _ in 0..<number(1...2) { parts.append(choose(fitting)) }
-    return add("concat", parts, ["axis": .int(axis)])
-  }
-
-  private mutating func repeated(_ x: ValueID) -> ValueID? {
-    if chance(50) { return add("tile", [x], ["repeats": .dims(shape(x).map { _ in Dim(number(1...2)) })]) }
-    let wide = shape(x).map { $0 == 1 && chance(70) ? dim() : $0 }
-    return add("broadcast_to", [x], ["shape": .dims((chance(50) ? [dim()] : []) + wide)])
-  }
-
-  private mutating func indexed(_ x: ValueID) -> ValueID? {
-    let dims = shape(x)
-    guard let axis = dims.indices.filter({ (dims[$0].constantValue ?? 0) > 0 }).randomElement(using: &generator),
-      let size = dims[axis].constantValue
-    else { return nil }
-    let indices = (0..<number(1...4)).map { _ in Int64(number(-size...size - 1)) }
-    let constant = graph.addConstant(HostTensor(.i64, [indices.count], int64s: indices))
-    return add("gather", [x, constant], ["axis": .int(axis)])
-  }
-
-  private mutating func running(_ x: ValueID) -> ValueID? {
-    let rank = shape(x).count
-    if rank == 0 { return nil }
-    return add(
-      dtype == .i32 && chance(30) ? "cumprod" : "cumsum", [x],
-      ["axis": .int(number(0...rank - 1)), "exclusive": .bool(chance(40)), "reverse": .bool(chance(40))])
-  }
-
-  private mutating func product(_ x: ValueID) -> ValueID? {
-    guard shape(x).count >= 2, let depth = shape(x).last else { return nil }
-    let fitting = pool.filter { shape($0).count >= 2 && shape($0)[shape($0).count - 2] == depth }
-    var right: ValueID?
-    if !fitting.isEmpty, chance(60) {
-      right = choose(fitting)
-    } else if let size = depth.constantValue {
-      right = graph.addConstant(RandomTensor.make(dtype, [size, number(1...9)], seed: generator.next()))
-    }
-    guard let right, let result = add("matmul", [x, right]) else { return nil }
-    return dtype == .f32 ? add("tanh", [result]) : result
   }
 }
