@@ -28,7 +28,8 @@ struct ApusCommand: ParsableCommand {
       BuildCommand.self, RunCommand.self, BenchCommand.self, AdviseCommand.self, InspectCommand.self, OptCommand.self,
       TuneCommand.self, TimingCacheCommand.self, DiffCommand.self, TrtexecCommand.self, OpsCommand.self,
       KnobsCommand.self,
-      DoctorCommand.self, ConformanceCommand.self, ConformanceWorkerCommand.self,
+      DoctorCommand.self, ReduceCommand.self, ReduceWorkerCommand.self, ConformanceCommand.self,
+      ConformanceWorkerCommand.self,
     ])
 
   static func main() {

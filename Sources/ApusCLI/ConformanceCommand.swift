@@ -172,7 +172,7 @@ struct ConformanceCommand: ParsableCommand {
       })
   }
 
-  private static func ownPath() throws(UsageError) -> String {
+  static func ownPath() throws(UsageError) -> String {
     #if os(Linux)
       return "/proc/self/exe"
     #else

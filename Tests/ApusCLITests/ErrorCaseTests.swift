@@ -62,7 +62,9 @@ private struct ErrorCase: CustomTestStringConvertible {
   @Test func versionAndHelpAreNoErrors() throws {
     let version = try Binary.run(["--version"])
     #expect(version.status == 0 && version.output.hasPrefix("apus "))
-    for command in ["build", "run", "bench", "advise", "inspect", "opt", "ops", "knobs", "doctor", "conformance"] {
+    for command in [
+      "build", "run", "bench", "advise", "inspect", "opt", "ops", "knobs", "doctor", "conformance", "reduce",
+    ] {
       let help = try Binary.run([command, "--help"])
       #expect(help.status == 0 && help.errors.isEmpty)
       #expect(help.output.contains("apus \(command)"), "an example is missing in the help of \(command)")

@@ -70,7 +70,7 @@ enum NodeOrder {
   }
 
   /// Outer names that a node's sub-graphs use.
-  private static func freeNames(_ attribute: Onnx_AttributeProto) -> [String] {
+  static func freeNames(_ attribute: Onnx_AttributeProto) -> [String] {
     var names = attribute.hasG ? freeNames(attribute.g) : []
     for graph in attribute.graphs { names += freeNames(graph) }
     return names

@@ -1,0 +1,103 @@
+import ApusCore
+import ApusImport
+import ApusTesting
+import Foundation
+import TestSupport
+import Testing
+
+/// `apus reduce` cuts models that fail.
+@Suite struct ReduceTests {
+  private static func file(_ model: Proto) throws -> String {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("reduce-\(UUID().uuidString).onnx").path
+    try Data(model.bytes).write(to: URL(fileURLWithPath: path))
+    return path
+  }
+
+  /// A chain of activations with a branch, some nodes of which have other types.
+  private static func chain(_ types: [String]) -> Proto {
+    var nodes: [Proto] = []
+    for (index, type) in types.enumerated() {
+      nodes.append(ONNXModel.node(type, ["v\(index)"], ["v\(index + 1)"], name: "n\(index)"))
+      nodes.append(ONNXModel.node("Add", ["v\(index)", "w"], ["side\(index)"], name: "s\(index)"))
+    }
+    let outputs = ["v\(types.count)"] + types.indices.map { "side\($0)" }
+    return ONNXModel.model(
+      nodes, inputs: [ONNXModel.value("v0", ONNXModel.float, [2, 3])],
+      outputs: outputs.map { ONNXModel.value($0, ONNXModel.float, [2, 3]) },
+      constants: [ONNXModel.constant("w", [3], floats: [1, 2, 3])])
+  }
+
+  @Test func errorsAreCutToTheNodeThatCausesThem() throws {
+    let model = try Self.file(Self.chain(["Relu", "Tanh", "Sigmoid", "Wobble", "Neg", "Exp"]))
+    let small = model + ".small.onnx"
+    let result = try Binary.run(["reduce", model, "-o", small])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.output.contains("12 nodes") && result.output.contains("1 node, after"))
+    #expect(result.output.contains("Wobble 'n3'") && result.output.contains("APUS-I-0010"))
+    let build = try Binary.run(["build", small])
+    #expect(build.status == 2 && build.errors.contains("operator Wobble is not supported"))
+  }
+
+  @Test func commandsDecideToo() throws {
+    let model = try Self.file(Self.chain(["Relu", "Tanh", "Sigmoid", "Neg", "Exp"]))
+    let result = try Binary.run([
+      "reduce", model, "--quiet", "--test", "grep -q Tanh \"$MODEL\" && grep -q Sigmoid \"$MODEL\"",
+    ])
+    #expect(result.status == 0 && result.output.contains("2 nodes"), "\(result.output)\(result.errors)")
+    #expect(result.output.contains("Tanh 'n1'") && result.output.contains("Sigmoid 'n2'"))
+  }
+
+  @Test func modelsThatDoNotFailAreNotCut() throws {
+    let result = try Binary.run(["reduce", try Self.file(Self.chain(["Relu", "Neg"]))])
+    #expect(result.status == 2 && result.errors.contains("APUS-C-0038") && result.errors.contains("--tolerance"))
+  }
+
+  @Test func mistakesAreReportedTogether() throws {
+    let model = try Self.file(Self.chain(["Relu"]))
+    let result = try Binary.run([
+      "reduce", model, "--timeout", "0", "--shape", "y=1x2", "--backend", "gpu", "--tolerance=-1",
+    ])
+    #expect(result.status == 2)
+    for expected in ["--timeout", "no input 'y'", "there is no backend 'gpu'", "--tolerance"] {
+      #expect(result.errors.contains(expected), "\(result.errors)")
+    }
+  }
+
+  /// What is wrong stays wrong in the same way, and what a node that is gone gave is an input of its type.
+  @Test func cutsKeepTheFailureAndTheTypes() throws {
+    let whole = try ModelCut(path: Self.file(Self.chain(["Relu", "Tanh", "Sigmoid", "Neg"])))
+    let failure = ModelFailure(kind: .wrong, signature: "value")
+    var tried = 0
+    let small = try ModelReducer.reduced(
+      whole, failing: failure,
+      check: { cut throws(ConformanceError) in
+        tried += 1
+        let isWrong = cut.nodeTexts.contains("Sigmoid 'n2'")
+        return isWrong ? (failure, "") : (ModelFailure(kind: .crash, signature: "Illegal instruction"), "")
+      },
+      types: { cut throws(ConformanceError) in
+        Dictionary(uniqueKeysWithValues: cut.outputNames.map { ($0, TensorType(.f32, [2, 3])) })
+      }, progress: { _ in })
+    #expect(small.nodeTexts == ["Sigmoid 'n2'"] && small.inputNames == ["v2"] && small.initializerNames.isEmpty)
+    #expect(tried < 40)
+  }
+
+  @Test func processesThatCrashAreStartedAgain() throws {
+    let script =
+      "while read line; do case $line in crash) echo why >&2; kill -SEGV $$;; sleep) sleep 9;; *) echo $line; echo;; esac; done"
+    let worker = ModelWorker(executable: "/bin/sh", arguments: ["-c", script], timeout: .seconds(1))
+    #expect(try worker.ask("one") == .lines(["one"]))
+    guard case .ended(let how, let errors) = try worker.ask("crash") else {
+      Issue.record("no crash")
+      return
+    }
+    #expect(how == "Segmentation fault" && errors.contains("why"))
+    #expect(try worker.ask("two") == .lines(["two"]))
+    guard case .ended(let late, _) = try worker.ask("sleep") else {
+      Issue.record("no end")
+      return
+    }
+    #expect(late.hasPrefix("took longer"))
+    #expect(try worker.ask("three") == .lines(["three"]))
+  }
+}
