@@ -45,6 +45,7 @@ class Node:
 
     def __init__(self, op: str, seed: int, opset: int = OPSET, **attributes):
         self.op, self.opset, self.attributes, self.outputs = op, opset, attributes, 1
+        self.domain = ""
         # The type whose rounding errors are allowed at least.
         self.computes = "float64"
         self.inputs: list[tuple[str, np.ndarray | None, bool]] = []
@@ -79,7 +80,7 @@ class Node:
     def in_f32(self) -> "Node":
         """The same with all floats in f32."""
         wide = Node(self.op, self.seed, self.opset, **self.attributes)
-        wide.outputs = self.outputs
+        wide.outputs, wide.domain = self.outputs, self.domain
         wide.inputs = [(name, value.astype(np.float32) if value is not None and value.dtype.name in ("float16", "bfloat16", "float64") else value, constant)
                        for name, value, constant in self.inputs]
         return wide
@@ -99,12 +100,12 @@ class Node:
         while names and not names[-1]:
             names.pop()
         outputs = [f"y{i}" for i in range(self.outputs)]
-        node = helper.make_node(self.op, names, outputs, name="node", **{k: v for k, v in self.attributes.items() if v is not None})
+        node = helper.make_node(self.op, names, outputs, name="node", domain=self.domain, **{k: v for k, v in self.attributes.items() if v is not None})
         graph = helper.make_graph(
             [node], f"{self.op} sweep", [helper.make_tensor_value_info(name, kind(value), shapes[name]) for name, value in self.feeds.items()],
             [helper.make_empty_tensor_value_info(name) for name in outputs],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()])
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
 
 
 def kind(value: np.ndarray) -> int:
@@ -771,3 +772,6 @@ class GridSample:
         node = Node("GridSample", p["seed"], mode=p["mode"], padding_mode=p["padding"], align_corners=int(p["corners"]))
         node.feed(node.values([p["batch"], p["channels"], *p["spatial"]], "float32"))
         return node.feed(node.values([p["batch"], *p["target"][:rank], rank], "float32", -1.3, 1.3))
+
+
+import sweeps_microsoft  # noqa: E402,F401  its families are registered with those above

@@ -96,7 +96,7 @@ final class ImportSession {
       return Diagnostic(
         "APUS-I-0010", "operator \(name) is not supported\(reason); the model uses it \(times)",
         place: entry.firstPlace,
-        hint: "`apus ops` lists what is supported. Export the model without it, or split the model there.")
+        hint: UnsupportedHint.text(for: name, supported: OperatorTable.names))
     }
     return operators + problems
   }

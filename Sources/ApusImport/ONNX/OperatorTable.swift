@@ -7,6 +7,7 @@ package enum OperatorTable {
     AttentionOperators.table, LossOperators.table, RecurrentOperators.table, SignalOperators.table,
     EinsumOperator.table,
     LinearAttentionOperators.table, ControlOperators.table, SequenceOperators.table, TextOperators.table,
+    AttentionOperators.microsoftTable, MicrosoftOperators.table,
   ]
 
   private static let all: [String: Lowering] = families.reduce(into: [:]) { all, family in

@@ -8,7 +8,7 @@ enum AttentionOperators {
   ]
 
   /// Queries, keys and values as `[batch, heads, positions, depth]`.
-  private struct Heads {
+  struct Heads {
     var q: ValueID
     var k: ValueID
     var v: ValueID
@@ -17,7 +17,7 @@ enum AttentionOperators {
   }
 
   /// Which keys a query may see, and what is added to its scores.
-  private struct Mask {
+  struct Mask {
     var allowed: ValueID?
     var bias: ValueID?
     var isEmpty: Bool { allowed == nil && bias == nil }
@@ -134,7 +134,7 @@ enum AttentionOperators {
     return offset == 0 ? query : try n("add", query, n.value(of: offset, .i64))
   }
 
-  private static func both(_ n: NodeContext, _ a: ValueID?, _ b: ValueID) throws(ImportError) -> ValueID {
+  static func both(_ n: NodeContext, _ a: ValueID?, _ b: ValueID) throws(ImportError) -> ValueID {
     guard let a else { return b }
     return try n("and", a, b)
   }
@@ -170,7 +170,7 @@ enum AttentionOperators {
 
   // MARK: Computing
 
-  private static func fused(
+  static func fused(
     _ n: NodeContext, _ heads: Heads, _ mask: Mask, scale: Double, softcap: Double, causal: Bool, offset: Dim
   ) throws(ImportError) -> ValueID {
     let attributes: Attributes = [
@@ -269,8 +269,19 @@ enum AttentionOperators {
     let given = try n.int("rotary_embedding_dim", 0)
     let rotated = given == 0 ? shape[3] : Dim(given)
     let half = rotated.floorDivided(by: 2)
-    let (cosine, sine) = (try angles(n, 1, half), try angles(n, 2, half))
-    let isInterleaved = try n.flag("interleaved")
+    let y = try self.rotated(
+      n, x, cosine: angles(n, 1, half), sine: angles(n, 2, half), isInterleaved: n.flag("interleaved"))
+    return [original.count == 4 ? try n.transpose(y, [0, 2, 1, 3]) : try n.reshape(y, original)]
+  }
+
+  /// Pairs of `[batch, positions, heads, depth]` turned by angles `[batch, positions, half]`; what lies beyond them stays.
+  static func rotated(
+    _ n: NodeContext, _ x: ValueID, cosine: ValueID, sine: ValueID, isInterleaved: Bool
+  ) throws(ImportError) -> ValueID {
+    let shape = try n.shape(x, rank: 4, "the input")
+    let half = try n.shape(cosine, rank: 3, "the table of angles")[2]
+    let (cosine, sine) = (try n.unsqueeze(cosine, [2]), try n.unsqueeze(sine, [2]))
+    let rotated = half * 2
     let step = isInterleaved ? 2 : 1
     let first = try n.slice(x, axis: 3, start: 0, size: half, step: step)
     let second = try n.slice(x, axis: 3, start: isInterleaved ? 1 : half, size: half, step: step)
@@ -286,10 +297,10 @@ enum AttentionOperators {
     if rotated != shape[3] {
       y = try n.concat([y, n.slice(x, axis: 3, start: rotated, size: shape[3] - rotated)], axis: 3)
     }
-    return [original.count == 4 ? try n.transpose(y, [0, 2, 1, 3]) : try n.reshape(y, original)]
+    return y
   }
 
-  /// The cosines or sines of every position as `[batch, positions, 1, half]`.
+  /// The cosines or sines of every position as `[batch, positions, half]`.
   private static func angles(_ n: NodeContext, _ input: Int, _ half: Dim) throws(ImportError) -> ValueID {
     var table = try n.input(input)
     if let positions = n.optional(3) { table = try n.gather(table, positions, axis: 0) }
@@ -297,6 +308,6 @@ enum AttentionOperators {
     if let a = shape[2].constantValue, let b = half.constantValue, a != b {
       throw ImportError("APUS-I-0013", "the table of angles has \(a) columns, \(b) are expected")
     }
-    return try n.unsqueeze(table, [2])
+    return table
   }
 }

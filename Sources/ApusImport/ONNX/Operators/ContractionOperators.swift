@@ -20,7 +20,7 @@ enum ContractionOperators {
     return try n.transpose(x, order)
   }
 
-  private static func gemm(_ n: NodeContext) throws(ImportError) -> [ValueID] {
+  static func gemm(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     var a = try n.input(0)
     var b = try n.input(1)
     _ = try n.shape(a, rank: 2, "a")

@@ -77,6 +77,14 @@ enum QuantizationOperators {
     return try n.cast(y, target)
   }
 
+  /// The same to the bounds of the type.
+  static func rounded(
+    _ n: NodeContext, _ x: ValueID, zero: ValueID?, to target: DType
+  ) throws(ImportError) -> ValueID {
+    guard let (low, high) = bounds(target) else { throw ImportError("APUS-I-0013", "the zero point is \(target)") }
+    return try rounded(n, x, zero: zero, to: target, low, high)
+  }
+
   private static func dequantize(_ n: NodeContext) throws(ImportError) -> [ValueID] {
     let x = try n.input(0)
     let scale = try n.input(1)
@@ -94,7 +102,14 @@ enum QuantizationOperators {
   }
 
   private static func dynamicQuantize(_ n: NodeContext) throws(ImportError) -> [ValueID] {
-    let x = try n.input(0)
+    let (y, scale, zero) = try dynamic(n, n.input(0))
+    return [y, scale, zero]
+  }
+
+  /// A value as u8, with the scale and the zero point by which it is.
+  static func dynamic(
+    _ n: NodeContext, _ x: ValueID
+  ) throws(ImportError) -> (y: ValueID, scale: ValueID, zero: ValueID) {
     let axes = Array(try n.shape(x).indices)
     let zero = try n.scalar(0, like: x)
     let high = try n("max", n.reduce("max", x, axes, keepDims: false), zero)
@@ -105,7 +120,7 @@ enum QuantizationOperators {
     let start = try n("neg", n("div", low, scale))
     let point = try n("round", n("min", n("max", start, zero), n.scalar(255, like: x)))
     let y = try rounded(n, n("div", x, scale), zero: point, to: .u8, 0, 255)
-    return [y, scale, try n.cast(point, .u8)]
+    return (y, scale, try n.cast(point, .u8))
   }
 
   // MARK: Quantised contractions
@@ -114,11 +129,9 @@ enum QuantizationOperators {
   private static func requantized(
     _ n: NodeContext, _ sum: ValueID, scales: (ValueID, ValueID, ValueID), zero: ValueID
   ) throws(ImportError) -> ValueID {
-    let target = try n.dtype(zero)
-    guard let (low, high) = bounds(target) else { throw ImportError("APUS-I-0013", "the zero point is \(target)") }
     let factor = try n(
       "div", n("mul", n.cast(scales.0, .f32), n.cast(scales.1, .f32)), n.cast(scales.2, .f32))
-    return try rounded(n, n("mul", n.cast(sum, .f32), factor), zero: zero, to: target, low, high)
+    return try rounded(n, n("mul", n.cast(sum, .f32), factor), zero: zero, to: n.dtype(zero))
   }
 
   private static func qlinearMatmul(_ n: NodeContext) throws(ImportError) -> [ValueID] {

@@ -14,13 +14,34 @@ enum RecurrentOperators {
     { n throws(ImportError) in try lower(n, name) }
   }
 
-  private static func lower(_ n: NodeContext, _ name: String) throws(ImportError) -> [ValueID] {
+  /// An LSTM with quantised weights, computed with the numbers that they stand for. (onnxruntime rounds inputs and states to eight
+  /// bits as well.)
+  @Sendable static func dynamicQuantizeLSTM(_ n: NodeContext) throws(ImportError) -> [ValueID] {
+    var weights: [ValueID] = []
+    for (position, scale) in [(1, 8), (2, 10)] {
+      var wide = try n.cast(n.input(position), .f32)
+      let directions = try n.shape(wide, rank: 3, "the weights")[0]
+      /// One value for each direction, or one for each of its columns.
+      func spread(_ id: ValueID) throws(ImportError) -> ValueID {
+        let columns = try n.rank(id) == 2 ? n.shape(id)[1] : 1
+        return try n.cast(n.reshape(id, [directions, 1, columns]), .f32)
+      }
+      if let zero = n.optional(scale + 1) { wide = try n("sub", wide, spread(zero)) }
+      weights.append(try n.transpose(n("mul", wide, spread(n.input(scale))), [0, 2, 1]))
+    }
+    return try lower(n, "lstm", weights: weights)
+  }
+
+  private static func lower(
+    _ n: NodeContext, _ name: String, weights given: [ValueID]? = nil
+  ) throws(ImportError) -> [ValueID] {
     guard let cell = cells[name] else { throw .unsupported() }
     let isBatchFirst = try n.int("layout", 0) == 1
     var x = try n.input(0)
     _ = try n.shape(x, rank: 3, "the input")
     if isBatchFirst { x = try n.transpose(x, [1, 0, 2]) }
-    let recurrent = try n.input(2)
+    let weighted = [try n.input(1), try n.input(2)]
+    let recurrent = (given ?? weighted)[1]
     let weights = try n.shape(recurrent, rank: 3, "the recurrent weights")
     guard let hidden = try n.optionalInt("hidden_size") ?? weights[2].constantValue, hidden > 0, hidden < 1 << 24 else {
       throw ImportError("APUS-I-0012", "hidden_size is missing or not positive")
@@ -29,7 +50,7 @@ enum RecurrentOperators {
     let directions = Dim(direction == "bidirectional" ? 2 : 1)
     let batch = try n.shape(x)[1]
     let state: Shape = [directions, batch, Dim(hidden)]
-    var operands = [x, try n.input(1), recurrent]
+    var operands = [x, (given ?? weighted)[0], recurrent]
     operands.append(try orZeros(n, n.optional(3), [directions, Dim(2 * cell.gates * hidden)], like: x))
     operands.append(try initial(n, 5, state, isBatchFirst, like: x))
     if name == "lstm" {
