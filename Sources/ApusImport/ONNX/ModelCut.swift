@@ -1,6 +1,11 @@
 package import ApusCore
-import Foundation
 import SwiftProtobuf
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
 
 /// An ONNX model from which nodes can be taken away: what a node that is gone computed becomes an input.
 package struct ModelCut: Sendable {
