@@ -277,6 +277,19 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
   }
 }
 
+// The products at each point of a transform: rows [points][most][C], of which count are there, times one panel [points][C][NR].
+APUS_INLINE void FN(point_products)(i64 points, const TA *input, const TB *w, i64 C, i64 count, i64 most, ACC *products) {
+  const i64 parts = APUS_CEIL(count, MR), stride = APUS_CEIL(NR * (i64)sizeof(TB), parts);
+  for (i64 e = 0; e < points; e++, w += C * NR)
+    for (i64 part = 0; part < parts; part++) {
+      const i64 m0 = part * count / parts, m1 = (part + 1) * count / parts;
+      const TA *rows[MR];
+      APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = input + (e * most + m0 + q) * C;
+      CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, C, w, products + (e * most + m0) * NR,
+                           (const char *)(w + C * NR) + part * C * stride, stride);
+    }
+}
+
 // One row times [K, N] in the same panels, each of which streams past once.
 APUS_STATIC void FN(gemv)(const apus_matmul_args *g, i64 block, i64 blockCount) {
   const i64 N = g->N, K = g->K;

@@ -99,19 +99,8 @@ APUS_STATIC void FN(winograd)(const apus_conv_args *g, i64 block, i64 blockCount
       FN(winograd_take)(g, (const float *)g->x + n * g->H * g->W * C, ty * WINO - g->PT, tx * WINO - g->PL,
                         input + t * C, most * C);
     }
-    const i64 parts = APUS_CEIL(count, MR);
     for (i64 p = first; p < last; p++) {
-      for (i64 e = 0; e < WINO_POINTS; e++) {
-        const float *w = (const float *)g->w + (p * WINO_POINTS + e) * C * NR;
-        for (i64 part = 0; part < parts; part++) {
-          const i64 m0 = part * count / parts, m1 = (part + 1) * count / parts;
-          const float *rows[MR];
-          APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = input + (e * most + m0 + q) * C;
-          const i64 stride = APUS_CEIL(NR * 4, parts);
-          CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, C, w, products + (e * most + m0) * NR,
-                               (const char *)(w + C * NR) + part * C * stride, stride);
-        }
-      }
+      FN(point_products)(WINO_POINTS, input, (const float *)g->w + p * WINO_POINTS * C * NR, C, count, most, products);
       for (i64 t = 0; t < count; t++) {
         i64 tile = t0 + t, n = tile / (th * tw), ty = tile / tw % th, tx = tile % tw;
         FN(winograd_give)(products + t * NR, most * NR, y);

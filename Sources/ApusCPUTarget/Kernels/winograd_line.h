@@ -63,19 +63,8 @@ APUS_STATIC void FN(winograd_line)(const apus_conv_args *g, i64 block, i64 block
         APUS_UNROLL for (int i = 0; i < LINE_SIDE; i++) APUS_STOREV(input + (i * most + t) * C + c, o[i]);
       }
     }
-    const i64 parts = APUS_CEIL(count, MR);
     for (i64 p = first; p < last; p++) {
-      for (i64 e = 0; e < LINE_SIDE; e++) {
-        const float *w = (const float *)g->w + (p * LINE_SIDE + e) * C * NR;
-        for (i64 part = 0; part < parts; part++) {
-          const i64 m0 = part * count / parts, m1 = (part + 1) * count / parts;
-          const float *rows[MR];
-          APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = input + (e * most + m0 + q) * C;
-          const i64 stride = APUS_CEIL(NR * 4, parts);
-          CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, C, w, products + (e * most + m0) * NR,
-                               (const char *)(w + C * NR) + part * C * stride, stride);
-        }
-      }
+      FN(point_products)(LINE_SIDE, input, (const float *)g->w + p * LINE_SIDE * C * NR, C, count, most, products);
       for (i64 t = 0; t < count; t++) {
         const i64 n = (t0 + t) / across, x = (t0 + t - n * across) * 4;
         for (i64 c = 0; c < NR; c += VL) {

@@ -14,7 +14,6 @@ package struct Winograd {
   private var side: Int { tile + 2 }
   private var points: Int { side * side }
   private var channels: Int { form.channels }
-  private var panels: Int { (outputs + block.columns - 1) / block.columns }
 
   package static let knob = Knob.choice(
     "APUS_WINOGRAD", ["0", "2", "4"], default: "4",
@@ -30,30 +29,15 @@ package struct Winograd {
 
   /// What it does, in blocks of a grain. Transformed weights are 1.8 or 4 times larger, which few pixels do not pay for.
   func work(_ grain: Grain) -> KernelWork {
-    let tiles = Double(form.images * tilesOfImage.estimate)
-    let (panels, vectors, depth) = (Double(panels), Double(block.vectors), Double(channels))
-    let chunks = max(1, (tiles / Double(chunk)).rounded(.up))
-    let parts = max(1, (tiles / chunks / Double(block.rows)).rounded(.up))
-    var work = KernelWork()
-    let wanted = 2 * tiles * Double(points * channels * outputs) / Double(grain.operations)
-    work.blocks = Int(min(max(wanted.rounded(.up), 1), chunks * panels, 64))
-    work.tiles = chunks * parts * panels * Double(points)
-    work.products = tiles * panels * Double(points) * depth * vectors
-    work.broadcasts = tiles * panels * Double(points) * depth
-    work.loads = work.tiles * depth * vectors
-    // Blocks that divide the panels of a chunk transform its input each.
-    let repeats = max(1, min(panels, Double(work.blocks) / chunks))
-    work.transformedInputs = tiles * Double(points) * depth / Double(block.lanes) * repeats
-    work.transformedResults = tiles * Double(points) * panels * vectors
-    work.stores = Double(form.images * (form.outHeight * form.outWidth).estimate) * panels * vectors
-    work.weightBytes = 4 * Double(points * channels * outputs)
-    return work
+    tiles.work(grain, results: Double(form.images * (form.outHeight * form.outWidth).estimate))
   }
 
-  private var tilesOfImage: Dim {
-    form.outHeight.ceilDivided(by: Dim(tile)) * form.outWidth.ceilDivided(by: Dim(tile))
+  private var tiles: TransformedTiles {
+    let ofImage = form.outHeight.ceilDivided(by: Dim(tile)) * form.outWidth.ceilDivided(by: Dim(tile))
+    return TransformedTiles(
+      block: block, channels: channels, outputs: outputs, points: points, tiles: form.batch * ofImage,
+      tilesOfImage: ofImage, images: form.images, chunk: chunk)
   }
-  private var tiles: Dim { form.batch * tilesOfImage }
 
   var name: String { "winograd \(tile)x\(tile)" }
 
@@ -83,12 +67,7 @@ package struct Winograd {
 
         """,
       batches: 1, rows: form.pixels, columns: Dim(outputs))
-    let work = 2 * tiles * Dim(points * channels * outputs)
-    let units = tiles.ceilDivided(by: Dim(chunk)) * Dim(panels)
-    let blocks = Dim.maximum(work.ceilDivided(by: Dim(grain.operations)), 1)
-    call.emit(
-      region, blocks: Dim.minimum(Dim.minimum(blocks, units), 64),
-      scratchBytes: Dim(chunk * points * (channels + block.columns) * 4), tactic: grain.name(name), into: &builder)
+    tiles.emit(call, region, grain, tactic: name, into: &builder)
   }
 
   /// Rows of the matrix that transforms three weights.
@@ -98,30 +77,15 @@ package struct Winograd {
     return [(0.25, 0, 0), (-c, -c, -c), (-c, c, -c), (a, b, c), (a, -b, c), (0, 0, 1)]
   }
 
-  /// `[O, 3, 3, C]` to `[panel][point][C][columns of a panel]`, zero beyond the last column.
   private func pack(_ weights: HostTensor) -> HostTensor {
-    let (width, count, rows) = (block.columns, channels, rows)
-    let storage = HostStorage(byteCount: 4 * panels * points * count * width)
-    let to = storage.base.bindMemory(to: Float.self, capacity: panels * points * count * width)
-    to.initialize(repeating: 0, count: panels * points * count * width)
-    weights.withUnsafeBytes { bytes in
-      let from = bytes.bindMemory(to: Float.self)
-      for output in 0..<outputs {
-        let target = to + output / width * points * count * width + output % width
-        for channel in 0..<count {
-          func weight(_ tap: Int) -> Double { Double(from[(output * 9 + tap) * count + channel]) }
-          for (i, left) in rows.enumerated() {
-            let a = left.0 * weight(0) + left.1 * weight(3) + left.2 * weight(6)
-            let b = left.0 * weight(1) + left.1 * weight(4) + left.2 * weight(7)
-            let c = left.0 * weight(2) + left.1 * weight(5) + left.2 * weight(8)
-            for (j, right) in rows.enumerated() {
-              let value = right.0 * a + right.1 * b + right.2 * c
-              target[((i * side + j) * count + channel) * width] = Float(value)
-            }
-          }
-        }
+    let (rows, side) = (rows, side)
+    return tiles.pack(weights, taps: 9) { weight, put in
+      for (i, left) in rows.enumerated() {
+        let a = left.0 * weight(0) + left.1 * weight(3) + left.2 * weight(6)
+        let b = left.0 * weight(1) + left.1 * weight(4) + left.2 * weight(7)
+        let c = left.0 * weight(2) + left.1 * weight(5) + left.2 * weight(8)
+        for (j, right) in rows.enumerated() { put(i * side + j, right.0 * a + right.1 * b + right.2 * c) }
       }
     }
-    return HostTensor(dtype: .f32, shape: [panels * points * count * width], storage: storage)
   }
 }

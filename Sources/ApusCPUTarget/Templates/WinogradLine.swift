@@ -18,8 +18,6 @@ struct WinogradLine {
   let padding: Int
 
   private var points: Int { taps + Self.tile - 1 }
-  private var panels: Int { (outputs + block.columns - 1) / block.columns }
-  private var tiles: Dim { lines * outLength.ceilDivided(by: Dim(Self.tile)) }
   /// Tiles of an image, and images to reckon with.
   private let tilesOfImage: Dim
   private let images: Int
@@ -49,24 +47,14 @@ struct WinogradLine {
 
   /// What it does, in blocks of a grain.
   func work(_ grain: Grain) -> KernelWork {
-    let tiles = Double(images * tilesOfImage.estimate)
-    let (panels, vectors, depth) = (Double(panels), Double(block.vectors), Double(channels))
-    let chunks = max(1, (tiles / Double(chunk)).rounded(.up))
-    let parts = max(1, (tiles / chunks / Double(block.rows)).rounded(.up))
-    var work = KernelWork()
-    let wanted = 2 * tiles * Double(points * channels * outputs) / Double(grain.operations)
-    work.blocks = Int(min(max(wanted.rounded(.up), 1), chunks * panels, 64))
-    work.tiles = chunks * parts * panels * Double(points)
-    work.products = tiles * panels * Double(points) * depth * vectors
-    work.broadcasts = tiles * panels * Double(points) * depth
-    work.loads = work.tiles * depth * vectors
-    // Blocks that divide the panels of a chunk transform its input each.
-    let repeats = max(1, min(panels, Double(work.blocks) / chunks))
-    work.transformedInputs = tiles * Double(points) * depth / Double(block.lanes) * repeats
-    work.transformedResults = tiles * Double(points) * panels * vectors
-    work.stores = tiles * Double(Self.tile) * panels * vectors
-    work.weightBytes = 4 * Double(points * channels * outputs)
-    return work
+    tiles.work(grain, results: Double(images * tilesOfImage.estimate * Self.tile))
+  }
+
+  private var tiles: TransformedTiles {
+    TransformedTiles(
+      block: block, channels: channels, outputs: outputs, points: points,
+      tiles: lines * outLength.ceilDivided(by: Dim(Self.tile)), tilesOfImage: tilesOfImage, images: images,
+      chunk: chunk)
   }
 
   var name: String { "winograd line \(Self.tile)" }
@@ -97,12 +85,7 @@ struct WinogradLine {
 
         """,
       batches: 1, rows: lines * outLength, columns: Dim(outputs))
-    let work = 2 * tiles * Dim(points * channels * outputs)
-    let units = tiles.ceilDivided(by: Dim(chunk)) * Dim(panels)
-    let blocks = Dim.maximum(work.ceilDivided(by: Dim(grain.operations)), 1)
-    call.emit(
-      region, blocks: Dim.minimum(Dim.minimum(blocks, units), 64),
-      scratchBytes: Dim(chunk * points * (channels + block.columns) * 4), tactic: grain.name(name), into: &builder)
+    tiles.emit(call, region, grain, tactic: name, into: &builder)
   }
 
   /// Points of interpolation with the factors of their rows; the last row is the point at infinity.
@@ -113,27 +96,13 @@ struct WinogradLine {
     ]
   }
 
-  /// `[O, taps, C]` to `[panel][point][C][columns of a panel]`, zero beyond the last column.
   private func pack(_ weights: HostTensor) -> HostTensor {
-    let (width, count, rows) = (block.columns, channels, rows)
-    let size = panels * points * count * width
-    let storage = HostStorage(byteCount: 4 * size)
-    let to = storage.base.bindMemory(to: Float.self, capacity: size)
-    to.initialize(repeating: 0, count: size)
-    weights.withUnsafeBytes { bytes in
-      let from = bytes.bindMemory(to: Float.self)
-      for output in 0..<outputs {
-        let target = to + output / width * points * count * width + output % width
-        for channel in 0..<count {
-          func weight(_ tap: Int) -> Double { Double(from[(output * taps + tap) * count + channel]) }
-          for (point, row) in rows.enumerated() {
-            let value = (0..<taps).reversed().reduce(0.0) { $0 * row.point + row.factor * weight($1) }
-            target[(point * count + channel) * width] = Float(value)
-          }
-          target[((points - 1) * count + channel) * width] = Float(weight(taps - 1))
-        }
+    let (rows, points, taps) = (rows, points, taps)
+    return tiles.pack(weights, taps: taps) { weight, put in
+      for (point, row) in rows.enumerated() {
+        put(point, (0..<taps).reversed().reduce(0.0) { $0 * row.point + row.factor * weight($1) })
       }
+      put(points - 1, weight(taps - 1))
     }
-    return HostTensor(dtype: .f32, shape: [size], storage: storage)
   }
 }
