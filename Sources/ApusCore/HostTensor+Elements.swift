@@ -34,7 +34,7 @@ extension HostTensor {
 
   public var ints: [Int] { int64s.map { Int(truncatingIfNeeded: $0) } }
 
-  /// Makes a tensor by rounding doubles to `dtype`: floats to nearest even, integers truncate and wrap.
+  /// Makes a tensor by rounding doubles to `dtype`: floats to nearest even, integers truncate and wrap, strings are empty.
   public init(_ dtype: DType, _ shape: [Int], doubles: [Double]) {
     switch dtype {
     case .f64: self.init(dtype, shape, elements: doubles)
@@ -63,9 +63,10 @@ extension HostTensor {
     }
   }
 
-  /// Makes a tensor from integers: integer types wrap, floats round, bool is `≠ 0`.
+  /// Makes a tensor from integers: integer types wrap, floats round, bool is `≠ 0`, strings are empty.
   public init(_ dtype: DType, _ shape: [Int], int64s values: [Int64]) {
     switch dtype {
+    case .string: self.init(strings: values.map { _ in "" }, shape: shape)
     case .i64, .u64: self.init(dtype, shape, elements: values)
     case .i32: self.init(dtype, shape, elements: values.map { Int32(truncatingIfNeeded: $0) })
     case .u32: self.init(dtype, shape, elements: values.map { UInt32(truncatingIfNeeded: $0) })

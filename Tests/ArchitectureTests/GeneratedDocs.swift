@@ -7,6 +7,7 @@ import ApusGraph
 import ApusImport
 import ApusKernel
 import ApusOps
+import Testing
 
 /// The pages of `docs/generated`, made from what the program itself knows.
 enum GeneratedDocs {
@@ -71,17 +72,28 @@ enum GeneratedDocs {
 
   // MARK: ONNX
 
-  private static func onnx() -> String {
-    let names = OperatorTable.names
-    let own = names.filter { !$0.contains("::") }
-    let others = names.filter { $0.contains("::") }
+  private static func onnx() throws -> String {
+    let uses = try OperatorUse.all()
+    #expect(
+      uses.map(\.name) == OperatorTable.names, "Cases/operators.txt has one line for each operator, in their order")
+    let bodies = uses.filter(\.isBodies).map { "`\($0.name)`" }
+    let support = try OperatorSupport()
+    let head = "| operator | " + DType.allCases.map(\.rawValue).joined(separator: " | ") + " |"
+    let rows = try uses.filter { !$0.isBodies }.map { use in
+      try "| \(use.name) | " + DType.allCases.map { try support.cell(use, $0) }.joined(separator: " | ") + " |"
+    }
+    let others = uses.count { $0.name.contains("::") }
     return page(
       "ONNX operators",
       """
-      The \(names.count) ONNX operators that are read: \(own.count) of the default domain, in operator sets 7 to 28, and \
-      \(others.count) of others. A model with an operator that is missing here, and that has no function body in the \
+      The \(uses.count) ONNX operators that are read: \(uses.count - others) of the default domain, in operator sets 7 to 28, and \
+      \(others) of others. A model with an operator that is missing here, and that has no function body in the \
       model, is refused with the names of all its nodes that are not supported.
-      """, (own + others).map { "- \($0)" })
+
+      The table says who computes an operator for each type of the elements that vary in a use of it (`Cases/operators.txt`): the \
+      first letter is for the CPU, the second for CUDA. `k`: kernels, `h`: the host does some part of it, nothing: the type is \
+      refused. \(bodies.joined(separator: ", ")) are not in it: what they do depends on their bodies.
+      """, [head, "|---" + String(repeating: "|---", count: DType.allCases.count) + "|"] + rows)
   }
 
   // MARK: Knobs

@@ -45,11 +45,14 @@ package enum ONNXModel {
 
   /// A dim is a number, or a name for a dynamic one.
   package static func value(_ name: String, _ type: Int, _ dims: [any CustomStringConvertible]) -> Proto {
+    Proto().adding(1, name).adding(2, self.type(type, dims))
+  }
+
+  package static func type(_ type: Int, _ dims: [any CustomStringConvertible]) -> Proto {
     let shape = dims.map { dim in
       (dim as? Int).map { Proto().adding(1, $0) } ?? Proto().adding(2, "\(dim)")
     }
-    return Proto().adding(1, name)
-      .adding(2, Proto().adding(1, Proto().adding(1, type).adding(2, Proto().adding(1, shape))))
+    return Proto().adding(1, Proto().adding(1, type).adding(2, Proto().adding(1, shape)))
   }
 
   package static func constant(_ name: String, _ dims: [Int], floats: [Float]) -> Proto {

@@ -1,4 +1,4 @@
-import ApusCore
+package import ApusCore
 
 extension DType {
   /// The element type for a number of ONNX's `TensorProto.DataType`; nil for undefined, complex and 6-bit types.
@@ -8,7 +8,7 @@ extension DType {
   }
 
   /// The number of the element type in ONNX.
-  var onnxCode: Int? { DType.byCode.first { $0.value == self }?.key }
+  package var onnxCode: Int? { DType.byCode.first { $0.value == self }?.key }
 
   private static let byCode: [Int: DType] = [
     1: .f32, 2: .u8, 3: .i8, 4: .u16, 5: .i16, 6: .i32, 7: .i64, 8: .string, 9: .bool, 10: .f16, 11: .f64, 12: .u32,
