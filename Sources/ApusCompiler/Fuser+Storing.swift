@@ -14,7 +14,7 @@ extension Fuser {
     let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
     if let anchor = region.anchor {
       builder.beginRegion()
-      _ = builder.allocate(value)
+      _ = allocate(value, &builder)
       try emit(self.region(of: region, anchor, value), by: anchor.template, &builder)
       return
     }
@@ -25,7 +25,7 @@ extension Fuser {
       builder.place(value, in: slot)
       return
     }
-    let slot = builder.allocate(value)
+    let slot = allocate(value, &builder)
     emitLoops(
       region.element, region.leaves, type, slot, others: others, index: { $0 }, describe(region.nodes),
       nodes.map(\.name),
@@ -117,7 +117,7 @@ extension Fuser {
     var buffers = leaves.map { builder.slot($0) } + [slot]
     for (value, other) in others.sorted(by: { $0.key.index < $1.key.index }) {
       stored.append((other.element(operands), arena.addBuffer(graph.tensorType(value).dtype)))
-      buffers.append(builder.allocate(value))
+      buffers.append(allocate(value, &builder))
     }
     let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
     let loops = LoopGroup.Loops(
@@ -141,21 +141,24 @@ extension Fuser {
   mutating func visitConcat(_ id: NodeID, _ node: Node, _ builder: inout StepBuilder)
     throws(BuildError) -> Bool
   {
-    guard node.op.name == "concat", let result = node.outputs.first, let given = try? node.op.attributes.int("axis"),
-      node.inputs.count > 1, graph.tensorType(result).elementCount.estimate > target.launchElements
-    else { return false }
+    guard let axis = axisOfParts(node), let result = node.outputs.first else { return false }
     let type = graph.tensorType(result)
-    let axis = given < 0 ? given + type.rank : given
     // Operands with anchors or needed elsewhere are stored first; the rest is computed straight into the result.
     for input in node.inputs {
       guard let own = pending[input] else { continue }
       if own.anchor != nil || !isUsedOnce(input) || !allows(own.nodes + [id]) { try store(input, &builder) }
     }
-    let slot = builder.allocate(result)
-    var offset: Dim = 0
+    let slot = allocate(result, &builder)
+    var (offset, byteOffset): (Dim, Dim) = (0, 0)
     for input in node.inputs {
       let part = graph.tensorType(input)
       let start = offset
+      let isAtHome = isAtHome(input, in: result, byteOffset: byteOffset, builder)
+      (offset, byteOffset) = (offset + part.shape[axis], byteOffset + part.byteCount)
+      if isAtHome {
+        if isUsedOnce(input) { pending[input] = nil }
+        continue
+      }
       var region = pending.removeValue(forKey: input)
       if var own = region {
         _ = try settle(&own, nil, &builder)
@@ -170,7 +173,6 @@ extension Fuser {
           shifted[axis] = shifted[axis] + start
           return shifted
         }, shape: type.shape, describe(nodes), nodes.map { graph[$0].name }, work: part.elementCount, &builder)
-      offset = offset + part.shape[axis]
     }
     return true
   }

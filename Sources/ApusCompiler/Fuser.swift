@@ -62,6 +62,8 @@ struct Fuser {
   let tactic: String?
   /// Constants that are in memory only as a template keeps them.
   var layouts: [ValueID: PackedLayout] = [:]
+  /// Values that lie in a concatenation's result.
+  var homes: [ValueID: Home] = [:]
   /// Loops that are not launched yet, so that others that need nothing of them can go along.
   var waiting = LoopGroup()
   var log: FusionLog
@@ -82,6 +84,7 @@ struct Fuser {
   }
 
   mutating func run(into builder: inout StepBuilder) throws(BuildError) {
+    if fuses { homes = findHomes(builder) }
     for (value, layout) in layouts.sorted(by: { $0.key.index < $1.key.index }) {
       guard let constant = graph[value].constant else { continue }
       builder.place(value, in: builder.addPacked(constant, layout, name: graph[value].name))

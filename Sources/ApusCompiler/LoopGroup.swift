@@ -55,18 +55,35 @@ struct LoopGroup {
       }
       return builder.launch(
         code, buffers: buffers, writes: writes, name: name, sources: members.flatMap(\.sources), tactic: "loops",
-        work: Dim.sum(members.map(\.work)))
+        work: Dim.sum(members.map(\.work)), traffic: Dim.sum(members.map { $0.traffic(builder) }))
     }
     for loops in members {
       builder.launch(
         target.loops(loops.kernel), buffers: loops.buffers, writes: loops.writes, name: loops.name,
-        sources: loops.sources, tactic: "loops", work: loops.work)
+        sources: loops.sources, tactic: "loops", work: loops.work, traffic: loops.traffic(builder))
     }
   }
 }
 
 extension LoopGroup.Loops {
   fileprivate func writes(_ index: Int) -> Bool { kernel.stores.contains { $0.buffer == index } }
+
+  /// Bytes that are read and written: of a buffer that is looked up or filled in part not all.
+  fileprivate func traffic(_ builder: StepBuilder) -> Dim {
+    let touched = kernel.elementsTouched
+    var bytes: [Int: Dim] = [:]
+    for (position, slot) in buffers.enumerated() {
+      guard let type = builder.slots[slot].type.tensor, let count = touched[position] else { continue }
+      bytes[slot, default: 0] = bytes[slot, default: 0] + count * Dim(type.dtype.byteCount)
+    }
+    return Dim.sum(
+      bytes.sorted { $0.key < $1.key }.compactMap { slot, count in
+        builder.slots[slot].type.tensor.map { type in
+          let isAll = type.byteCount.estimate < count.estimate || !ExprArena.locals(of: count).isEmpty
+          return isAll ? type.byteCount : count
+        }
+      })
+  }
 
   /// Positions among the buffers of those that are stored to.
   fileprivate var writes: [Int] { buffers.indices.filter { writes($0) } }

@@ -110,6 +110,25 @@ package struct StepBuilder {
     return slot
   }
 
+  package func isPlaced(_ value: ValueID) -> Bool { slotByValue[value] != nil }
+
+  /// Puts a value that a step is about to compute into a part of a slot.
+  mutating func place(_ value: ValueID, inside slot: Int, byteOffset: Dim) -> Int {
+    let part = addSlot(graph[value].name, graph[value].type, .view(of: slot, byteOffset: byteOffset))
+    slotByValue[value] = part
+    parts.insert(part)
+    return part
+  }
+
+  /// Slots that are computed though their memory is another's.
+  private var parts: Set<Int> = []
+
+  /// Whether a value was put into another's slot there.
+  func lies(_ value: ValueID, in other: ValueID, byteOffset: Dim) -> Bool {
+    guard let slot = slotByValue[value], parts.contains(slot), let base = slotByValue[other] else { return false }
+    return slots[slot].storage == .view(of: base, byteOffset: byteOffset)
+  }
+
   /// Memory for bytes that live between two launches of one region.
   package mutating func addTemporary(_ dtype: DType, _ count: Dim) -> Int {
     let type = TensorType(dtype, [count])
@@ -149,11 +168,15 @@ package struct StepBuilder {
 
   /// Adds the launch of a kernel; equal sources share one function.
   ///
-  /// - Parameter writes: positions of the buffers that it writes; nil for all that are the region's own.
+  /// - Parameters:
+  ///   - writes: positions of the buffers that it writes; nil for all that are the region's own.
+  ///   - traffic: bytes that it reads and writes; nil for each of its buffers once.
   package mutating func launch(
-    _ code: KernelCode, buffers: [Int], writes: [Int]? = nil, name: String, sources: [String], tactic: String, work: Dim
+    _ code: KernelCode, buffers: [Int], writes: [Int]? = nil, name: String, sources: [String], tactic: String,
+    work: Dim,
+    traffic: Dim? = nil
   ) {
-    let traffic = Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
+    let traffic = traffic ?? Dim.sum(Set(buffers).sorted().compactMap { slots[$0].type.tensor?.byteCount })
     var code = code
     if code.asksEarly {
       let small = buffers.enumerated().compactMap { index, slot in
@@ -169,9 +192,10 @@ package struct StepBuilder {
   }
 
   private func isOwn(_ slot: Int) -> Bool {
-    let root = root(of: slot)
-    if case .constant = slots[root].storage { return false }
-    return root >= firstOwnSlot
+    var slot = slot
+    while !parts.contains(slot), let base = slots[slot].viewed { slot = base }
+    if case .constant = slots[slot].storage { return false }
+    return slot >= firstOwnSlot
   }
 
   /// The slot whose memory a slot is in.

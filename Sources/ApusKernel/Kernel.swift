@@ -29,6 +29,25 @@ package struct Kernel {
   }
 
   package var iterations: Dim { Dim.product(variables.map(\.extent)) }
+
+  /// How many elements of each buffer are read and written at the most, by buffer.
+  package var elementsTouched: [Int: Dim] {
+    var extents = Dictionary(variables.map { ($0.name, $0.extent) }, uniquingKeysWith: { first, _ in first })
+    var touched: [Int: Dim] = [:]
+    for store in stores { touched[store.buffer, default: 0] = touched[store.buffer, default: 0] + iterations }
+    let indices = stores.flatMap { ExprArena.locals(of: $0.index).compactMap(ExprArena.dynamicExpr) }
+    let reachable = arena.reachable(stores.map(\.value) + indices)
+    for expr in reachable {
+      if case .reduce(_, let bound, _) = arena[expr] { for own in bound { extents[own.name] = own.extent } }
+    }
+    var memo: [Expr: Set<String>] = [:]
+    for expr in reachable {
+      guard case .load(let buffer, _) = arena[expr] else { continue }
+      let free = arena.freeVariables(expr, &memo).sorted()
+      touched[buffer, default: 0] = touched[buffer, default: 0] + Dim.product(free.compactMap { extents[$0] })
+    }
+    return touched
+  }
 }
 
 // MARK: Facts about expressions
