@@ -145,3 +145,35 @@ class Fused:
         for shape in ([9, depth], [16, depth], [2, depth], [depth], [depth]):
             node.feed(node.values(shape, "float32"), True)
         return node.feed((node.random.random([p["batch"], rows]) < 0.7).astype(np.int32)) if p["mask"] else node
+
+
+@family("microsoft recurrent", 2)
+class DynamicQuantizeLSTM:
+    def draw(r: Random) -> dict:
+        return {"length": r.choice((1, 2, 5, 9)), "batch": r.choice((1, 2, 3)), "inputs": r.choice((1, 3, 8, 17)), "hidden": r.choice((1, 3, 8, 16)), "direction": r.choice(("forward", "reverse", "bidirectional")),
+                "bias": r.random() < 0.6, "lengths": r.random() < 0.3, "initial": r.random() < 0.5, "peephole": r.random() < 0.2, "columns": r.random() < 0.4, "unsigned": r.random() < 0.5, "zero": r.choice((0, 3)),
+                "outputs": r.choice((1, 2, 3)), "seed": r.randrange(1 << 30)}
+
+    def make(p: dict) -> Node:
+        need(min(p["length"], p["batch"], p["inputs"], p["hidden"], p["outputs"]) >= 1)
+        hidden, directions = p["hidden"], 2 if p["direction"] == "bidirectional" else 1
+        kind, low = ("uint8", 0) if p["unsigned"] else ("int8", -128)
+        node = microsoft({**p, "op": "DynamicQuantizeLSTM"}, hidden_size=hidden, direction=p["direction"])
+        value = lambda *shape: node.values(list(shape), "float32", -0.7, 0.7)
+        node.feed(value(p["length"], p["batch"], p["inputs"]))
+        for rows in (p["inputs"], hidden):
+            node.feed(node.random.integers(low, low + 256, [directions, rows, 4 * hidden]).astype(kind), True)
+        node.feed(value(directions, 8 * hidden), True) if p["bias"] else node.skip()
+        node.feed(node.random.integers(1, p["length"] + 1, p["batch"]).astype(np.int32)) if p["lengths"] else node.skip()
+        for _ in range(2):
+            node.feed(value(directions, p["batch"], hidden)) if p["initial"] else node.skip()
+        node.feed(value(directions, 3 * hidden), True) if p["peephole"] else node.skip()
+        # Zero points are near the middle of what the type holds; those of columns are the same for all, as onnxruntime has it.
+        zero = low + 128 + p["zero"]
+        for _ in range(2):
+            shape = [directions, 4 * hidden] if p["columns"] else [directions]
+            node.feed(node.values(shape, "float32", 0.002, 0.006), True).feed(np.full(shape, zero, kind), True)
+        node.outputs = p["outputs"]
+        # onnxruntime rounds inputs and states to eight bits in each step.
+        node.computes = "eight bits"
+        return node
