@@ -110,7 +110,7 @@ struct ReduceCommand: ParsableCommand {
     if let message = try judge.failure(small)?.message, !message.isEmpty { print(message) }
   }
 
-  private func count(_ cut: ModelCut) -> String { cut.nodeCount == 1 ? "1 node" : "\(cut.nodeCount) nodes" }
+  private func count(_ cut: ModelCut) -> String { cut.wholeCount == 1 ? "1 node" : "\(cut.wholeCount) nodes" }
 
   private func validate(_ options: ReduceOptions) throws(UsageError) {
     var problems = UsageProblems()

@@ -70,19 +70,43 @@ package struct ModelReducer {
     }
     known = try types(best.giving(best.computedNames))
     try removeNodes()
+    while try openBody() { try removeNodes() }
+    for path in best.bodyPaths.reversed() {
+      try learn(path)
+      try removeNodes(in: path)
+    }
     for name in best.initializerNames { if let freed = best.freeing(name) { _ = try keep(freed) } }
     try removeNodes()
   }
 
+  /// Puts what a body computes in the place of its node.
+  private mutating func openBody() throws(ConformanceError) -> Bool {
+    for path in best.bodyPaths where path.count == 1 {
+      guard let cut = best.opened(path, type: { known[$0] })?.pruned(), try keep(cut) else { continue }
+      try known.merge(types(best.giving(best.computedNames))) { old, _ in old }
+      return true
+    }
+    return false
+  }
+
+  /// Finds the types of what a body computes.
+  private mutating func learn(_ path: [ModelCut.BodyPlace]) throws(ConformanceError) {
+    guard let cut = best.opened(path, type: { known[$0] }) else { return }
+    try known.merge(types(cut.giving(cut.computedNames))) { old, _ in old }
+  }
+
   /// Takes away runs of nodes, half of all at first and one at last, until none can be (delta debugging: Zeller & Hildebrandt 2002).
-  private mutating func removeNodes() throws(ConformanceError) {
-    var size = max(best.nodeCount / 2, 1)
+  ///
+  /// - Parameter path: the body whose nodes are taken away; the model's own where there is none.
+  private mutating func removeNodes(in path: [ModelCut.BodyPlace] = []) throws(ConformanceError) {
+    var count: Int { path.isEmpty ? best.nodeCount : best.nodeCount(in: path) }
+    var size = max(count / 2, 1)
     while true {
       var start = 0
       var found = false
-      while start < best.nodeCount, best.nodeCount > 1 {
-        let places = Set(start..<min(start + size, best.nodeCount))
-        if places.count < best.nodeCount, try remove(places) {
+      while start < count && (count > 1 || !path.isEmpty) {
+        let places = Set(start..<min(start + size, count))
+        if places.count < count || !path.isEmpty, try remove(places, in: path) {
           found = true
         } else {
           start += size
@@ -93,18 +117,19 @@ package struct ModelReducer {
     }
   }
 
-  private mutating func remove(_ places: Set<Int>) throws(ConformanceError) -> Bool {
+  private mutating func remove(_ places: Set<Int>, in path: [ModelCut.BodyPlace]) throws(ConformanceError) -> Bool {
     // Where the whole model cannot be read, the part before a value may be.
     var unknown: String?
     while true {
-      let cut = best.without(places) { name in
+      func type(_ name: String) -> TensorType? {
         if known[name] == nil { unknown = name }
         return known[name]
       }
-      if let cut { return cut.nodeCount < best.nodeCount ? try keep(cut) : false }
-      guard let name = unknown else { return false }
-      guard let type = try types(best.giving([name]).pruned())[name] else { return false }
-      known[name] = type
+      let cut = path.isEmpty ? best.without(places, type: type) : best.without(places, in: path, type: type)
+      if let cut { return cut.wholeCount < best.wholeCount ? try keep(cut) : false }
+      guard let name = unknown, let open = best.opened(path, type: { known[$0] }) else { return false }
+      guard let found = try types(open.giving([name]).pruned())[name] else { return false }
+      known[name] = found
       unknown = nil
     }
   }

@@ -47,6 +47,70 @@ import Testing
     #expect(result.output.contains("Tanh 'n1'") && result.output.contains("Sigmoid 'n2'"))
   }
 
+  /// A loop of three rounds over a body of these activations.
+  private static func loop(_ types: [String]) -> Proto {
+    let scalar: [any CustomStringConvertible] = []
+    var nodes = types.enumerated().map { index, type in
+      ONNXModel.node(type, ["v\(index)"], ["v\(index + 1)"], name: "n\(index)")
+    }
+    nodes.append(ONNXModel.node("Identity", ["going"], ["still"], name: "still"))
+    nodes.append(ONNXModel.node("Add", ["v\(types.count)", "w"], ["row"], name: "row"))
+    let body = ONNXModel.graph(
+      nodes,
+      inputs: [
+        ONNXModel.value("round", ONNXModel.int64, scalar), ONNXModel.value("going", ONNXModel.bool, scalar),
+        ONNXModel.value("v0", ONNXModel.float, [2, 3]),
+      ],
+      outputs: [
+        ONNXModel.value("still", ONNXModel.bool, scalar), ONNXModel.value("v\(types.count)", ONNXModel.float, [2, 3]),
+        ONNXModel.value("row", ONNXModel.float, [2, 3]),
+      ])
+    return ONNXModel.model(
+      [
+        ONNXModel.node("Exp", ["x"], ["start"], name: "before"),
+        ONNXModel.node(
+          "Loop", ["trips", "", "start"], ["end", "rows"], name: "loop", [ONNXModel.attribute("body", graph: body)]),
+        ONNXModel.node("Neg", ["rows"], ["y"], name: "after"),
+      ], inputs: [ONNXModel.value("x", ONNXModel.float, [2, 3])],
+      outputs: [ONNXModel.value("end", ONNXModel.float, [2, 3]), ONNXModel.value("y", ONNXModel.float, [3, 2, 3])],
+      constants: [ONNXModel.constant("w", [3], floats: [1, 2, 3]), ONNXModel.constant("trips", [], ints: [3])])
+  }
+
+  @Test func bodiesAreCutToo() throws {
+    let broken = try Binary.run(["reduce", try Self.file(Self.loop(["Relu", "Wobble", "Tanh"])), "--quiet"])
+    #expect(broken.status == 0 && broken.output.contains("1 node, after"), "\(broken.output)\(broken.errors)")
+    #expect(broken.output.contains("Wobble 'n1'"))
+    // What shows in the loop alone stays in one.
+    let model = try Self.file(Self.loop(["Relu", "Sigmoid", "Tanh", "Abs", "Sqrt"]))
+    let small = model + ".small.onnx"
+    let kept = try Binary.run([
+      "reduce", model, "--quiet", "-o", small, "--test", "grep -q Loop \"$MODEL\" && grep -q Tanh \"$MODEL\"",
+    ])
+    #expect(kept.status == 0 && kept.output.contains("2 nodes, after"), "\(kept.output)\(kept.errors)")
+    #expect(kept.output.contains("Loop 'loop'") && kept.output.contains("  Tanh 'n2'"))
+    #expect(try Binary.run(["build", small, "-o", small + ".apus"]).status == 0)
+  }
+
+  @Test func branchesAreOpened() throws {
+    let branch = ONNXModel.graph(
+      [ONNXModel.node("Neg", ["x"], ["p0"], name: "p0"), ONNXModel.node("Wobble", ["p0"], ["p"], name: "p")],
+      inputs: [],
+      outputs: [ONNXModel.value("p", ONNXModel.float, [2, 3])])
+    let other = ONNXModel.graph(
+      [ONNXModel.node("Abs", ["x"], ["q"], name: "q")], inputs: [],
+      outputs: [ONNXModel.value("q", ONNXModel.float, [2, 3])])
+    let model = ONNXModel.model(
+      [
+        ONNXModel.node(
+          "If", ["is"], ["y"], name: "if",
+          [ONNXModel.attribute("then_branch", graph: branch), ONNXModel.attribute("else_branch", graph: other)])
+      ], inputs: [ONNXModel.value("x", ONNXModel.float, [2, 3]), ONNXModel.value("is", ONNXModel.bool, [])],
+      outputs: [ONNXModel.value("y", ONNXModel.float, [2, 3])])
+    let result = try Binary.run(["reduce", try Self.file(model), "--quiet"])
+    #expect(result.status == 0 && result.output.contains("1 node, after"), "\(result.output)\(result.errors)")
+    #expect(result.output.contains("Wobble 'p'"))
+  }
+
   @Test func modelsThatDoNotFailAreNotCut() throws {
     let result = try Binary.run(["reduce", try Self.file(Self.chain(["Relu", "Neg"]))])
     #expect(result.status == 2 && result.errors.contains("APUS-C-0038") && result.errors.contains("--tolerance"))

@@ -9,7 +9,7 @@ import SwiftProtobuf
 
 /// An ONNX model from which nodes can be taken away: what a node that is gone computed becomes an input.
 package struct ModelCut: Sendable {
-  private var model: Onnx_ModelProto
+  var model: Onnx_ModelProto
 
   /// Reads a model file.
   ///
@@ -35,7 +35,10 @@ package struct ModelCut: Sendable {
     do { return try model.serializedBytes() } catch { throw ImportError("APUS-I-0001", "\(error)") }
   }
 
+  /// Nodes, those of bodies not among them.
   package var nodeCount: Int { model.graph.node.count }
+  /// Nodes and those of all bodies.
+  package var wholeCount: Int { nodeCount + bodyPaths.reduce(0) { $0 + nodeCount(in: $1) } }
   package var outputNames: [String] { model.graph.output.map(\.name) }
   package var inputNames: [String] { model.graph.input.map(\.name) }
   package var initializerNames: [String] { model.graph.initializer.map(\.name) }
@@ -43,9 +46,14 @@ package struct ModelCut: Sendable {
   /// Names of all values that nodes compute.
   package var computedNames: [String] { model.graph.node.flatMap(\.output).filter { !$0.isEmpty } }
 
-  /// What the nodes are, in their order.
-  package var nodeTexts: [String] {
-    model.graph.node.map { "\($0.qualifiedName) '\($0.name.isEmpty ? $0.output.first ?? "" : $0.name)'" }
+  /// What the nodes are, in their order, each before those of its bodies.
+  package var nodeTexts: [String] { Self.texts(model.graph.node) }
+
+  private static func texts(_ nodes: [Onnx_NodeProto]) -> [String] {
+    nodes.flatMap { node -> [String] in
+      ["\(node.qualifiedName) '\(node.name.isEmpty ? node.output.first ?? "" : node.name)'"]
+        + node.attribute.filter(\.hasG).flatMap { texts($0.g.node).map { "  \($0)" } }
+    }
   }
 
   /// The same model with other outputs.
@@ -96,12 +104,7 @@ package struct ModelCut: Sendable {
   package func pruned() -> ModelCut {
     var cut = self
     var needed = Set(outputNames)
-    var kept: [Onnx_NodeProto] = []
-    for node in model.graph.node.reversed() where node.output.contains(where: needed.contains) {
-      kept.append(node)
-      needed.formUnion(Self.uses(node))
-    }
-    cut.model.graph.node = kept.reversed()
+    cut.model.graph.node = Self.kept(model.graph.node, &needed)
     cut.model.graph.input.removeAll { !needed.contains($0.name) }
     cut.model.graph.initializer.removeAll { !needed.contains($0.name) }
     cut.model.graph.sparseInitializer.removeAll { !needed.contains($0.values.name) }
@@ -110,17 +113,41 @@ package struct ModelCut: Sendable {
     cut.model.metadataProps = []
     cut.model.docString = ""
     cut.model.graph.docString = ""
-    let called = Set(cut.model.graph.node.map { "\($0.domain)::\($0.opType)" })
+    let called = Self.called(cut.model.graph.node)
     if cut.model.functions.allSatisfy({ !called.contains("\($0.domain)::\($0.name)") }) { cut.model.functions = [] }
     return cut
   }
 
+  /// Operators of nodes and of their bodies.
+  private static func called(_ nodes: [Onnx_NodeProto]) -> Set<String> {
+    nodes.reduce(into: []) { names, node in
+      names.insert("\(node.domain)::\(node.opType)")
+      for attribute in node.attribute where attribute.hasG { names.formUnion(called(attribute.g.node)) }
+    }
+  }
+
+  /// The nodes that give something that is needed; what they take is needed as well.
+  private static func kept(_ nodes: [Onnx_NodeProto], _ needed: inout Set<String>) -> [Onnx_NodeProto] {
+    var kept: [Onnx_NodeProto] = []
+    for var node in nodes.reversed() where node.output.contains(where: needed.contains) {
+      for index in node.attribute.indices where node.attribute[index].hasG {
+        var inside = Set(node.attribute[index].g.output.map(\.name))
+        node.attribute[index].g.node = Self.kept(node.attribute[index].g.node, &inside)
+        node.attribute[index].g.initializer.removeAll { !inside.contains($0.name) }
+        node.attribute[index].g.valueInfo = []
+      }
+      kept.append(node)
+      needed.formUnion(uses(node))
+    }
+    return kept.reversed()
+  }
+
   /// Names that a node and its bodies take from around it.
-  private static func uses(_ node: Onnx_NodeProto) -> [String] {
+  static func uses(_ node: Onnx_NodeProto) -> [String] {
     (node.input + node.attribute.flatMap(NodeOrder.freeNames)).filter { !$0.isEmpty }
   }
 
-  private static func input(_ name: String, _ type: TensorType) -> Onnx_ValueInfoProto? {
+  static func input(_ name: String, _ type: TensorType) -> Onnx_ValueInfoProto? {
     guard let code = type.dtype.onnxCode, let shape = type.constantShape else { return nil }
     return .with {
       $0.name = name
