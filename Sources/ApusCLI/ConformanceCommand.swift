@@ -24,6 +24,7 @@ struct ConformanceCommand: ParsableCommand {
         apus conformance cases/node --mode all --list-failures
         apus conformance samples --backend cuda
         apus conformance samples --backend cuda --dtype bf16
+        apus conformance graphs --count 10000 --first 2000
         apus conformance cases/node --exclude '*_expanded*' --json results.json
       """)
 
@@ -41,7 +42,9 @@ struct ConformanceCommand: ParsableCommand {
   }
 
   @Argument(
-    help: "The folder of cases, one case, or `samples`: those of Apus's own operations.", completion: .directory)
+    help:
+      "The folder of cases, one case, `samples`: those of Apus's own operations, or `graphs`: made-up graphs of them.",
+    completion: .directory)
   var folder: String
 
   @Option(help: ArgumentHelp("What to run on: \(Backend.all.map(\.name).joined(separator: ", ")).", valueName: "NAME"))
@@ -52,6 +55,12 @@ struct ConformanceCommand: ParsableCommand {
 
   @Option(help: "Run the samples in this form and no other.")
   var form: GraphRunner.Form?
+
+  @Option(help: ArgumentHelp("How many graphs to make up.", valueName: "N"))
+  var count = 2000
+
+  @Option(help: ArgumentHelp("The number of the first graph; each number always gives the same.", valueName: "N"))
+  var first = 0
 
   @Option(help: ArgumentHelp("Run the cases whose name matches.", valueName: "GLOB"))
   var filter = "*"
@@ -81,12 +90,16 @@ struct ConformanceCommand: ParsableCommand {
   var quiet = false
 
   func run() throws {
+    if !(1...1_000_000_000).contains(count) || !(0...1_000_000_000).contains(first) {
+      throw UsageError("APUS-C-0014", "--count takes 1 to 1000000000, --first 0 to 1000000000")
+    }
     if !(1...86_400).contains(timeout) || !(64...1_048_576).contains(memory) || !(1...1024).contains(jobs ?? 1) {
       throw UsageError(
         "APUS-C-0014", "--timeout takes 1 to 86400 s, --memory 64 to 1048576 MiB, --jobs 1 to 1024")
     }
     let chosen = try Backend(argument: backend)
     if folder == Self.samples { return try runSamples(chosen) }
+    if folder == Self.graphs { return try runGraphs(chosen) }
     if let dtype {
       throw UsageError(
         "APUS-C-0026", "types are for `samples`: the cases of a folder have theirs", place: "--dtype \(dtype.rawValue)")
@@ -116,6 +129,26 @@ struct ConformanceCommand: ParsableCommand {
   }
 
   private static let samples = "samples"
+  private static let graphs = "graphs"
+
+  /// Compares made-up graphs in every form with the interpreter, in this process.
+  private func runGraphs(_ backend: Backend) throws {
+    let suite = RandomGraphSuite(target: try backend.makeTarget("native", jobs), device: try backend.makeDevice(nil))
+    let progress = ProgressBar(isQuiet: quiet)
+    var failureCount = 0
+    let seeds = UInt64(first)..<UInt64(first + count)
+    for start in stride(from: seeds.lowerBound, to: seeds.upperBound, by: RandomGraphSuite.batchSize) {
+      progress.update("graphs", Int(start - seeds.lowerBound), of: count)
+      let batch = start..<min(start + UInt64(RandomGraphSuite.batchSize), seeds.upperBound)
+      for failure in suite.check(Array(batch)).failures {
+        failureCount += 1
+        print(failure)
+      }
+    }
+    progress.finish()
+    print("\(count) graphs in \(suite.formCount) forms: \(failureCount) complaints")
+    if failureCount > 0 { throw ExitStatus(code: ExitStatus.userError) }
+  }
 
   /// Runs the samples of all operations in every form, in this process.
   private func runSamples(_ backend: Backend) throws {

@@ -15,6 +15,7 @@ package struct CCompiler: Sendable {
   let cache: String
   /// How many functions are compiled at a time: one, so that each is cached by itself, or more where that is faster.
   var unitSize = 1
+  var isOptimising = true
   private let identity: String
 
   /// Finds the compiler: `CC`, else `clang` on the search path.
@@ -60,7 +61,8 @@ package struct CCompiler: Sendable {
 
   private var flags: [String] {
     [
-      "-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-fPIC", "-w",
+      "-std=gnu11", isOptimising ? "-O3" : "-O0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+      "-fwrapv", "-fPIC", "-w",
     ] + target.flags
   }
 

@@ -29,12 +29,15 @@ package struct GraphRunner {
   package let plan: Plan
   private let engine: Engine
 
-  /// - Parameter change: what is changed of the plan before it runs.
+  /// - Parameters:
+  ///   - passes: what is done to the graph where its form is not raw.
+  ///   - change: what is changed of the plan before it runs.
   package init(
-    _ graph: Graph, _ form: Form, target: any Target, device: any Device, change: (inout Plan) -> Void = { _ in }
+    _ graph: Graph, _ form: Form, target: any Target, device: any Device, passes: [Pass] = Pass.standard,
+    change: (inout Plan) -> Void = { _ in }
   ) throws {
     var graph = graph
-    var options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions()
+    var options = form == .raw ? BuildOptions(passes: [], fuses: false) : BuildOptions(passes: passes)
     if form == .cut {
       options.breaksAtHost = true
       options.breaks = Self.nameCuts(in: &graph)

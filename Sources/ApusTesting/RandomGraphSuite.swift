@@ -8,14 +8,25 @@ package import ApusRuntime
 /// made as small as it gets.
 package struct RandomGraphSuite {
   private let target: any Target
+  private let rawTarget: any Target
   private let device: any Device
-  private let forms: [GraphRunner.Form]
+  private let passes: [Pass]
+  private let forms: [GraphRunner.Form] = [.raw, .optimised, .loaded]
 
-  package init(target: any Target, device: any Device, forms: [GraphRunner.Form] = [.raw, .optimised, .loaded]) {
+  /// - Parameter rawTarget: what compiles graphs node by node, where that is another.
+  package init(
+    target: any Target, rawTarget: (any Target)? = nil, device: any Device, passes: [Pass] = Pass.standard
+  ) {
     self.target = target
+    self.rawTarget = rawTarget ?? target
     self.device = device
-    self.forms = forms
+    self.passes = passes
   }
+
+  /// How many graphs are best built together.
+  package static let batchSize = 50
+
+  package var formCount: Int { forms.count }
 
   /// A graph of which some form gives another result, or none.
   package struct Failure: CustomStringConvertible {
@@ -48,28 +59,27 @@ package struct RandomGraphSuite {
     }
   }
 
-  /// What fails of the graphs of these seeds.
-  package func failures(_ seeds: [UInt64]) -> [Failure] {
+  /// What fails of the graphs of these seeds, and how many have results for all sizes tried.
+  package func check(_ seeds: [UInt64]) -> (failures: [Failure], validCount: Int) {
     let members = seeds.compactMap { seed -> Member? in
       var graph = Graph()
       let tolerance = RandomGraph.append(seed: seed, to: &graph)
       return Member(graph, seed: seed, tolerance: tolerance)
     }
-    return forms.flatMap { form in failures(members, form) }
-  }
-
-  /// How many of the graphs of these seeds have results for all sizes tried.
-  package func count(_ seeds: [UInt64]) -> Int {
-    seeds.count { seed in Member(RandomGraph.make(seed: seed), seed: seed, tolerance: 0) != nil }
+    return (forms.flatMap { form in failures(members, form) }, members.count)
   }
 
   private func failures(_ members: [Member], _ form: GraphRunner.Form) -> [Failure] {
     var graph = Graph()
     for member in members { RandomGraph.append(seed: member.seed, to: &graph) }
-    guard let runner = try? GraphRunner(graph, form, target: target, device: device),
+    guard let runner = try? makeRunner(graph, form),
       let wrong = try? wrongMembers(members, runner)
     else { return members.compactMap { alone($0, form) } }
     return wrong.compactMap { alone(members[$0], form) }
+  }
+
+  private func makeRunner(_ graph: Graph, _ form: GraphRunner.Form) throws -> GraphRunner {
+    try GraphRunner(graph, form, target: form == .raw ? rawTarget : target, device: device, passes: passes)
   }
 
   /// Indices of the members of which an output of the graph that holds them all is wrong.
@@ -107,7 +117,7 @@ package struct RandomGraphSuite {
 
   private func complaint(_ member: Member, _ form: GraphRunner.Form) -> String? {
     do {
-      let runner = try GraphRunner(member.graph, form, target: target, device: device)
+      let runner = try makeRunner(member.graph, form)
       for trial in member.trials {
         let (outputs, overrun) = try runner.run(trial.inputs, expected: trial.expected)
         if !overrun.isEmpty { return "wrote beyond \(overrun)" }
