@@ -16,7 +16,7 @@ enum UnsupportedHint {
   }
 
   /// What says the same in operators that are supported.
-  private static let rewrites = [
+  static let rewrites = [
     "Gradient": "Export the model for inference, without its gradients.",
     "ATen": "Export with torch.onnx.export(…, dynamo=True), which writes no fallbacks.",
     "EfficientNMS_TRT": "Write it as NonMaxSuppression and Gather.",
@@ -27,7 +27,7 @@ enum UnsupportedHint {
   ]
 
   /// Domains whose operators exporters and optimisers write only where they are asked to.
-  private static let domains = [
+  static let domains = [
     "com.microsoft":
       "Take the model as it was before onnxruntime optimised it (ORT_ENABLE_BASIC keeps the operators of ONNX).",
     "com.microsoft.nchwc": "Take the model as it was before onnxruntime laid it out for one machine.",
