@@ -25,6 +25,11 @@ import Testing
     #expect(request.percentiles == [50, 99.9] && request.iterations == 3 && request.duration == 0)
   }
 
+  @Test func runsCanGoOnForEver() throws {
+    #expect(try TrtexecRequest(["--onnx=m.onnx", "--duration=-1"]).duration == .infinity)
+    #expect(Self.codes("--onnx=m.onnx", "--duration=-2") == ["APUS-C-0037"])
+  }
+
   @Test func allMistakesAreNamedAtOnce() {
     #expect(
       Self.codes("--onnx=m.onnx", "--itertions=3", "--duration=long", "--useDLACore=0", "--percentile=a", "--onnx")
@@ -81,6 +86,10 @@ import Testing
     #expect(profile.count >= 2 && profile[0]["count"] != nil && profile[1]["averageMs"] != nil)
     let layers = try #require((try json("l.json") as? [String: Any])?["Layers"] as? [[String: Any]])
     #expect(layers.first?["TacticName"] != nil)
+    let inputs = layers.flatMap { $0["Inputs"] as? [[String: Any]] ?? [] }
+    #expect(inputs.contains { $0["Name"] as? String == "x" && $0["Dimensions"] as? [Int] == [-1, 4] }, "\(layers)")
+    let outputs = layers.flatMap { $0["Outputs"] as? [[String: Any]] ?? [] }
+    #expect(outputs.contains { $0["Name"] as? String == "y" && $0["Format/Datatype"] as? String == "f32" }, "\(layers)")
     let bad = try apus("--loadEngine=m.apus", "--shapes=x:3x4", "--loadInputs=x:m.onnx")
     #expect(bad.status == 2 && bad.output.contains("&&&& FAILED") && bad.errors.contains("APUS-C-0037"), "\(bad)")
   }

@@ -151,7 +151,8 @@ struct TrtexecRequest {
     count("avgRuns", 1...1_000_000, &averagedRuns, &problems)
     count("builderOptimizationLevel", 0...5, &level, &problems)
     number("warmUp", 0...3_600_000, &warmUp, &problems)
-    number("duration", 0...86_400, &duration, &problems)
+    // -1 goes on until the process is ended.
+    if values["duration"] == "-1" { duration = .infinity } else { number("duration", 0...86_400, &duration, &problems) }
     number("sleepTime", 0...60_000, &sleep, &problems)
     if has("useProfile") {
       var index = 0

@@ -134,20 +134,34 @@ struct TrtexecRun {
   }
 
   private static func layers(_ plan: Plan) -> JSON {
-    .object([
-      (
-        "Layers",
-        .array(
-          plan.allSteps.map { step in
-            .object([
-              ("Name", .string(step.sources.isEmpty ? step.name : step.sources.joined(separator: " + "))),
-              ("LayerType", .string(step.name)), ("TacticName", .string(step.tactic)), ("StreamId", .int(step.lane)),
-              ("Metadata", .string(step.sources.joined(separator: "\u{1E}"))),
-            ])
-          })
-      ),
-      ("I/O Tensors", .strings(plan.inputs.map(\.name) + plan.outputs.map(\.name))),
+    var layers: [JSON] = []
+    plan.eachStep { step, plan in
+      let access = plan.access(of: step)
+      layers.append(
+        .object([
+          ("Name", .string(step.sources.isEmpty ? step.name : step.sources.joined(separator: " + "))),
+          ("LayerType", .string(step.name)), ("Inputs", tensors(plan, access?.reads ?? [])),
+          ("Outputs", tensors(plan, access?.writes ?? [])), ("TacticName", .string(step.tactic)),
+          ("StreamId", .int(step.lane)), ("Metadata", .string(step.sources.joined(separator: "\u{1E}"))),
+        ]))
+    }
+    return .object([
+      ("Layers", .array(layers)), ("I/O Tensors", .strings(plan.inputs.map(\.name) + plan.outputs.map(\.name))),
     ])
+  }
+
+  /// Tensors as trtexec lists them, sizes that are not known before running as -1.
+  private static func tensors(_ plan: Plan, _ slots: [Int]) -> JSON {
+    .array(
+      slots.filter(plan.slots.indices.contains).map { index in
+        let slot = plan.slots[index]
+        let shape = slot.type.tensor?.shape ?? []
+        return .object([
+          ("Name", .string(slot.name.isEmpty ? "slot \(index)" : slot.name)),
+          ("Dimensions", .array(shape.map { .int($0.constantValue ?? -1) })),
+          ("Format/Datatype", .string(slot.type.tensor.map { "\($0.dtype)" } ?? "\(slot.type)")),
+        ])
+      })
   }
 
   /// A run of its own in which every step is timed.

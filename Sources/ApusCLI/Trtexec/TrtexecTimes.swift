@@ -68,7 +68,7 @@ struct TrtexecTimes {
             startEnqueue: queue.0, endEnqueue: queue.1, startCompute: ends[index], endCompute: ends[index + 1]))
       }
       if request.sleep > 0 { Pause.milliseconds(request.sleep) }
-    } while times.count < max(request.iterations, 1) || clock.now - start < .seconds(request.duration)
+    } while times.count < max(request.iterations, 1) || (clock.now - start) / .seconds(1) < request.duration
     self.times = times
     walltime = (clock.now - start) / .seconds(1)
   }
