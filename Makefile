@@ -92,7 +92,7 @@ conformance: ## Run the ONNX test cases and compare the counts with those on rec
 
 sweeps: ## Compare random models of one node with onnxruntime
 	$(call step,random models against onnxruntime)
-	Tools/sweep-operators $(APUS) --count 2000 --out "$$APUS_DATA/sweep-failures"
+	Tools/sweep-operators $(APUS) --count 3000 --out "$$APUS_DATA/sweep-failures"
 
 models: ## Compare real models with onnxruntime
 	$(call step,real models against onnxruntime)
