@@ -13,8 +13,6 @@ extension Fuser {
     let type = graph.tensorType(value)
     let others = try settle(&region, region.anchor == nil ? type.shape : nil, &builder)
     if let anchor = region.anchor {
-      builder.beginRegion()
-      _ = allocate(value, &builder)
       try emit(self.region(of: region, anchor, value), by: anchor.template, &builder)
       return
     }
@@ -57,7 +55,8 @@ extension Fuser {
   mutating func emit(
     _ region: AnchorRegion, by template: any KernelTemplate, _ builder: inout StepBuilder
   ) throws(BuildError) {
-    let tactics = template.tactics(for: region).map(\.name)
+    var tactics = template.tactics(for: region).map(\.name)
+    if !region.inside.isEmpty { tactics.insert(AnchorRegion.apart, at: min(1, tactics.count)) }
     if let tactic, !tactics.contains(tactic) {
       throw BuildError("APUS-B-0054", "template '\(template.name)' computes nothing here by '\(tactic)'")
     }
@@ -75,10 +74,28 @@ extension Fuser {
       }
     }
     if region.tactic == nil { region.tactic = tactics.first }
-    try template.emit(region, into: &builder)
+    if region.tactic == AnchorRegion.apart {
+      try emitApart(region, &builder)
+    } else {
+      builder.beginRegion()
+      _ = allocate(region.result, &builder)
+      try template.emit(region, into: &builder)
+    }
     if let alternatives {
       builder.offer(alternatives, from: first)
     }
+  }
+
+  /// Emits a region and those inside of it one after the other, each by the way that its template prefers.
+  private mutating func emitApart(_ region: AnchorRegion, _ builder: inout StepBuilder) throws(BuildError) {
+    for inner in region.inside { try emitApart(inner, &builder) }
+    guard let template = target.templates.first(where: { $0.refusal(region.node, in: graph) == nil }) else { return }
+    var alone = region
+    alone.inside = []
+    alone.tactic = template.tactics(for: alone).first?.name
+    builder.beginRegion()
+    _ = allocate(region.result, &builder)
+    try template.emit(alone, into: &builder)
   }
 
   /// Decides what becomes of values inside a region that are needed outside too: those that are in memory are read from
@@ -200,6 +217,6 @@ extension AnchorRegion {
   /// Names of the model's nodes, as steps have them.
   fileprivate var names: [String] {
     var seen: Set<String> = []
-    return nodes.map { graph[$0].name }.filter { !$0.isEmpty && seen.insert($0).inserted }
+    return allNodes.map { graph[$0].name }.filter { !$0.isEmpty && seen.insert($0).inserted }
   }
 }

@@ -172,7 +172,7 @@ struct Fuser {
 
   /// What computes a node's first operand and is better computed along with it.
   private mutating func takenInside(_ id: NodeID, _ node: Node, _ template: any KernelTemplate) -> [Pending] {
-    guard fuses, tactic == nil, let input = node.inputs.first, isUsedOnce(input), let own = pending[input],
+    guard fuses, let input = node.inputs.first, isUsedOnce(input), let own = pending[input],
       let anchor = own.anchor, own.stem == nil, own.placement == nil, own.shared.isEmpty, allows(own.nodes + [id])
     else { return [] }
     var region = AnchorRegion(id, of: graph, result: node.outputs[0])

@@ -249,6 +249,15 @@ package struct AnchorRegion {
   /// The region whose result is the anchor's first operand and is in memory nowhere; empty where that operand is.
   package var inside: [AnchorRegion] = []
 
+  /// The tactic that computes what is inside by steps of its own.
+  static let apart = "apart"
+
+  /// Its nodes behind those of the regions inside.
+  var allNodes: [NodeID] { inside.flatMap(\.allNodes) + nodes }
+
+  /// The regions that an anchor is the beginning of: those inside, and this one.
+  var stages: [AnchorRegion] { inside.flatMap(\.stages) + [self] }
+
   /// The tensor in memory that holds an operand's elements.
   package func source(of input: ValueID) -> ValueID { views[input]?.source ?? input }
 

@@ -43,9 +43,25 @@ import Testing
       %y = attention(%q, %k, %v) {scale: 0.2, causal: false, softcap: 0, offset: 0}
     }
     """,
+    // Strips of rows of a product, a filter and another product with a residual.
+    """
+    graph(%x: f32[1, 60, 64, 8], %r: f32[1, 30, 32, 20], %b: f32[72]) -> (%z) {
+      %e = constant f32[72, 1, 1, 8] random(1) %d = constant f32[72, 3, 3, 1] random(2)
+      %p = constant f32[20, 1, 1, 72] random(3)
+      %u = conv(%x, %e) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nhwc"}
+      %v = add(%u, %b) %w = relu(%v)
+      %f = conv(%w, %d) {strides: [2, 2], pads_begin: [1, 1], pads_end: [0, 0], dilations: [1, 1], groups: 72, layout: "nhwc"}
+      %g = relu(%f)
+      %y = conv(%g, %p) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nhwc"}
+      %z = add(%y, %r)
+    }
+    """,
   ]
 
-  @Test(arguments: [(0, "split 4"), (1, "split 2"), (2, "depthwise 64"), (3, "attention coarse")])
+  @Test(arguments: [
+    (0, "split 4"), (1, "split 2"), (2, "depthwise 64"), (3, "attention coarse"), (3, "attention 64x192"),
+    (4, "apart"), (4, "rows 15"), (4, "by 6x8"),
+  ])
   func everyWayComputesTheSame(_ region: Int, _ expected: String) throws {
     let text = Self.regions[region]
     let usual = try Self.built(text)

@@ -13,8 +13,12 @@ typedef struct {
   i64 causalOffset;   // usually Sk - Sq
   float scale;
 } apus_attention_args;
-// Keys per step, and query rows that share one packed step.
+#endif
+// Keys per step, a multiple of NR, and query rows that share one packed step.
+#ifndef APUS_ATTN_KEYS
 #define APUS_ATTN_KEYS 128
+#endif
+#ifndef APUS_ATTN_ROWS
 #define APUS_ATTN_ROWS 192
 #endif
 

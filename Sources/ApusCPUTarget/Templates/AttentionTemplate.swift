@@ -31,24 +31,59 @@ struct AttentionTemplate: KernelTemplate {
   /// Blocks are of half as many operations as those of products.
   private func operations(_ grain: Grain) -> Int { grain.operations / 2 }
 
+  /// Keys of a step, and query rows that share one.
+  private struct Steps: Equatable {
+    let keys: Int
+    let rows: Int
+
+    static let usual = Steps(keys: 128, rows: 192)
+
+    /// Those that tuning tries, the usual first.
+    static let all = [
+      usual, Steps(keys: 64, rows: 192), Steps(keys: 256, rows: 192), Steps(keys: 128, rows: 96),
+      Steps(keys: 128, rows: 384), Steps(keys: 64, rows: 96), Steps(keys: 256, rows: 384),
+    ]
+
+    var name: String { self == .usual ? "attention" : "attention \(keys)x\(rows)" }
+    /// What `attention.h` takes.
+    var macros: [String] { self == .usual ? [] : ["APUS_ATTN_KEYS \(keys)", "APUS_ATTN_ROWS \(rows)"] }
+  }
+
+  /// The steps to choose among: all that divide keys or rows in another way.
+  private func steps(_ sizes: Attention.Geometry) -> [Steps] {
+    let rows = (sizes.queries * sizes.heads).estimate / max(1, sizes.keyHeads.estimate)
+    // Few rows by themselves share nothing, and keys are read in place.
+    if rows <= 4 { return Steps.all.filter { $0.rows == Steps.usual.rows && $0.keys >= Steps.usual.keys } }
+    var seen: Set<[Int]> = []
+    return Steps.all.filter { seen.insert([min($0.keys, sizes.keys.estimate), min($0.rows, rows)]).inserted }
+  }
+
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
     let types = region.node.inputs.map { region.graph.tensorType($0) }
     guard let op = region.node.op as? Attention, let sizes = try? op.geometry(types) else { return [] }
     let scores = Double((sizes.batch * sizes.heads * sizes.queries * sizes.keys).estimate)
     let depth = Double((sizes.depth + sizes.valueDepth).estimate)
+    let lanes = Double(cpu.vectorBytes / 4)
+    let values = Double(sizes.valueDepth.estimate)
+    let groups = Double((sizes.batch * sizes.keyHeads).estimate)
+    let keys = Double(sizes.keys.estimate)
     return Grain.tactics(
-      [
+      steps(sizes).map { steps in
         (
-          name: "attention",
+          name: steps.name,
           work: { grain in
             var work = KernelWork()
-            work.products = scores * depth / Double(cpu.vectorBytes / 4)
-            work.stores = scores / Double(cpu.vectorBytes / 4)
+            work.products = scores * depth / lanes
             work.blocks = Int(min(max((2 * scores * depth / Double(operations(grain))).rounded(.up), 1), 64))
+            // Each step adds to the results of its rows, and turns its values once for all of them.
+            let rows = scores / max(1, groups * keys)
+            work.stores = (scores + groups * rows * (keys / Double(steps.keys)).rounded(.up) * values) / lanes
+            let parts = max((rows / Double(steps.rows)).rounded(.up), Double(work.blocks) / max(1, groups))
+            work.copies = groups * parts * keys * values
             return work
           }
         )
-      ], CPUCosts(cpu))
+      }, CPUCosts(cpu))
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {
@@ -74,8 +109,10 @@ struct AttentionTemplate: KernelTemplate {
     }
     parameters.append(op.offset)
     let block = GemmBlock(cpu: cpu, columns: nil)
+    let steps = Steps.all.first { $0.name == region.tactic.map(Grain.base) } ?? .usual
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.attention], macros: block.macros, buffers: buffers, parameters: parameters,
+      texts: [KernelText.gemm, KernelText.attention], macros: block.macros + steps.macros, buffers: buffers,
+      parameters: parameters,
       call: """
           const apus_attention_args g = {.q = (const float *)buffers[0], .k = (const float *)buffers[1],
             .v = (const float *)buffers[2], .ctx = CTX, .B = P(0), .heads = P(1), .kvHeads = P(2), .Sq = P(3), .Sk = P(4),
@@ -87,14 +124,15 @@ struct AttentionTemplate: KernelTemplate {
         """,
       batches: sizes.batch * sizes.heads, rows: sizes.queries, columns: Dim(valueDepth))
     let rounded = (valueDepth + block.lanes - 1) / block.lanes * block.lanes
-    let rows = (192 + block.columns - 1) / block.columns * block.columns
+    let rows = (steps.rows + block.columns - 1) / block.columns * block.columns
     let floats =
-      rows * (depth + valueDepth + 2) + 128 * (valueDepth + 2 * block.columns) + (rounded + block.rows) * block.columns
+      rows * (depth + valueDepth + 2) + steps.keys * (valueDepth + 2 * block.columns)
+      + (rounded + block.rows) * block.columns
     let scratch = 4 * floats + 256
     let work = 2 * sizes.batch * sizes.heads * sizes.queries * sizes.keys * Dim(depth + valueDepth)
     let grain = Grain(of: region)
     call.emit(
       region, blocks: Dim.minimum(Dim.maximum(work.ceilDivided(by: Dim(operations(grain))), 1), 64),
-      scratchBytes: Dim(scratch), tactic: grain.name("attention"), into: &builder)
+      scratchBytes: Dim(scratch), tactic: grain.name(steps.name), into: &builder)
   }
 }

@@ -114,7 +114,8 @@ struct ConvTemplate: KernelTemplate {
   func takesInside(_ region: AnchorRegion) -> Bool { RowStrips(region, cpu: cpu) != nil }
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
-    guard region.inside.isEmpty, let weights = region.graph[region.node.inputs[1]].constant,
+    if !region.inside.isEmpty { return RowStrips.tactics(for: region, cpu: cpu) }
+    guard let weights = region.graph[region.node.inputs[1]].constant,
       let groups = try? region.node.op.attributes.int("groups"), groups > 0,
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
@@ -263,7 +264,8 @@ struct DepthwiseTemplate: KernelTemplate {
   func takesInside(_ region: AnchorRegion) -> Bool { RowStrips(region, cpu: cpu) != nil }
 
   func tactics(for region: AnchorRegion) -> [TacticCandidate] {
-    guard region.inside.isEmpty, let weights = region.graph[region.node.inputs[1]].constant,
+    if !region.inside.isEmpty { return RowStrips.tactics(for: region, cpu: cpu) }
+    guard let weights = region.graph[region.node.inputs[1]].constant,
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
     let outputs = weights.shape[0]

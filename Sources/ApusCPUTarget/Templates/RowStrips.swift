@@ -17,9 +17,11 @@ struct RowStrips {
   private let form: WindowForm
   /// Rows of the convolution's result in a strip.
   private let rows: Int
+  /// The product's block of registers, by its place among those there are.
+  private let blockIndex: Int
 
-  /// Bytes of a strip, of which a core's second cache holds about twice as many.
-  private static let stripBytes = 384 << 10
+  /// Bytes of a strip, of which a core's second cache holds about twice as many; those that tuning tries, the usual first.
+  private static let stripBytes = [384 << 10, 192 << 10, 768 << 10, 96 << 10, 1536 << 10]
   /// Bytes of the products' weights, which each strip reads again.
   private static let largestWeights = 320 << 10
   /// Bytes that have to be saved: what is smaller stays in the caches anyway.
@@ -27,9 +29,16 @@ struct RowStrips {
   /// Strips that a block should go through, where there are enough for all cores.
   private static let stripsPerBlock = 4
   private static let leastBlocks = 8
+  private static let fewBlocks = 2
 
-  /// Nil where one by one is as good.
+  /// Nil where one by one is as good, or where the region asks for that.
   init?(_ region: AnchorRegion, cpu: CPUTarget) {
+    self.init(region, cpu: cpu, bytes: Self.stripBytes[0], leastBlocks: Self.leastBlocks, blockIndex: 0)
+    guard let tactic = region.tactic else { return }
+    if let wanted = ways(region).first(where: { $0.name == tactic }) { self = wanted }
+  }
+
+  private init?(_ region: AnchorRegion, cpu: CPUTarget, bytes: Int, leastBlocks: Int, blockIndex: Int) {
     guard let inner = region.inside.first, region.inside.count == 1 else { return nil }
     if Self.isFilter(region) {
       (widen, filter, project) = (inner, region, nil)
@@ -41,18 +50,50 @@ struct RowStrips {
     else { return nil }
     self.cpu = cpu
     self.form = form
+    self.blockIndex = blockIndex
     let channels = form.channels
     let wideRow = widen == nil ? 0 : form.width.estimate * channels * 4
     let thinRow = project == nil ? 0 : form.outWidth.estimate * channels * 4
     let stride = form.strides.0
     let overlap = (form.kernel.0 - 1) * form.dilations.0 + 1 - stride
-    let fitting = (Self.stripBytes - max(overlap, 0) * wideRow) / max(1, stride * wideRow + thinRow)
+    let fitting = (bytes - max(overlap, 0) * wideRow) / max(1, stride * wideRow + thinRow)
     let images = form.images
     let height = form.outHeight.estimate
-    rows = min(fitting, max(1, height * images / Self.leastBlocks), height)
+    rows = min(fitting, max(1, height * images / leastBlocks), height)
     let saved = images * (form.height.estimate * wideRow + height * thinRow)
     let weights = [widen, project].compactMap { $0.flatMap { $0.graph[$0.node.inputs[1]].constant?.byteCount } }
     guard rows >= 1, saved >= Self.leastSaving, weights.reduce(0, +) <= Self.largestWeights else { return nil }
+  }
+
+  /// What tuning tries, the usual way first: strips of other sizes, in blocks for few cores too, and products by other blocks of
+  /// registers.
+  private func ways(_ region: AnchorRegion) -> [RowStrips] {
+    var found = [self]
+    func add(_ bytes: Int, _ leastBlocks: Int, _ blockIndex: Int) {
+      let other = RowStrips(region, cpu: cpu, bytes: bytes, leastBlocks: leastBlocks, blockIndex: blockIndex)
+      if let other, !found.contains(where: { $0.name == other.name }) { found.append(other) }
+    }
+    for bytes in Self.stripBytes {
+      add(bytes, Self.leastBlocks, 0)
+      add(bytes, Self.fewBlocks, 0)
+    }
+    for index in GemmBlock.all(cpu: cpu, columns: nil).indices.dropFirst() {
+      add(Self.stripBytes[0], Self.leastBlocks, index)
+    }
+    return found
+  }
+
+  static func tactics(for region: AnchorRegion, cpu: CPUTarget) -> [TacticCandidate] {
+    var region = region
+    region.tactic = nil
+    return RowStrips(region, cpu: cpu)?.ways(region).map { TacticCandidate(name: $0.name) } ?? []
+  }
+
+  /// The block of a product with so many columns: the wished one, where it is one of those.
+  private func block(columns: Int) -> GemmBlock {
+    let wanted = GemmBlock.all(cpu: cpu, columns: nil)[blockIndex]
+    let blocks = GemmBlock.all(cpu: cpu, columns: columns)
+    return blockIndex == 0 ? blocks[0] : blocks.first { $0.tactic == wanted.tactic } ?? blocks[0]
   }
 
   private static func form(_ region: AnchorRegion) -> WindowForm? {
@@ -78,7 +119,10 @@ struct RowStrips {
     region.views.isEmpty && region.placement == nil && region.group == 1
   }
 
-  private var name: String { "rows \(rows)" }
+  private var name: String {
+    let block = GemmBlock.all(cpu: cpu, columns: nil)[blockIndex]
+    return blockIndex == 0 ? "rows \(rows)" : "rows \(rows) by \(block.rows)x\(block.columns)"
+  }
 
   /// A stage's code: its epilogue, its template, and what it reads.
   private struct Stage {
@@ -161,7 +205,7 @@ struct RowStrips {
     let weights = graph[input].constant ?? HostTensor(.f32, [0])
     let outputs = weights.shape[0]
     let depth = weights.elementCount / max(1, outputs)
-    let block = GemmBlock(cpu: cpu, columns: outputs)
+    let block = block(columns: outputs)
     let packed = block.pack(weights, batches: 1, depth: depth, columns: outputs) { _, k, column in column * depth + k }
     return Stage(
       prefix: prefix, region: region, texts: [KernelText.gemm], macros: block.macros,

@@ -24,16 +24,21 @@ struct RegionGraph {
       chosen: tactics[0], stepCount: 1)
   }
 
-  /// The nodes of a region with what they read as inputs. The anchor's constants stay constants, since templates keep them in
+  /// The nodes of a region with what they read as inputs. The anchors' constants stay constants, since templates keep them in
   /// layouts of their own.
   private static func extract(_ region: AnchorRegion) -> Graph? {
     let source = region.graph
-    var nodes = Set(region.nodes)
+    let stages = region.stages
+    var nodes = Set(region.allNodes)
     // Parts of tensors, and values inside that are read from memory, are no inputs of a graph of these nodes.
-    if region.views.values.contains(where: { $0.permutation == nil }) { return nil }
-    if region.operands.contains(where: { source.producer($0).map(nodes.contains) ?? false }) { return nil }
-    for input in region.views.keys { if let producer = source.producer(input) { nodes.insert(producer) } }
-    let anchorOperands = Set(region.node.inputs.map { region.source(of: $0) })
+    if stages.contains(where: { $0.views.values.contains { $0.permutation == nil } }) { return nil }
+    if stages.contains(where: { $0.operands.contains { source.producer($0).map(nodes.contains) ?? false } }) {
+      return nil
+    }
+    for input in stages.flatMap(\.views.keys) {
+      if let producer = source.producer(input) { nodes.insert(producer) }
+    }
+    let anchorOperands = Set(stages.flatMap { stage in stage.node.inputs.map { stage.source(of: $0) } })
     var graph = Graph()
     var values: [ValueID: ValueID] = [:]
     for id in source.order where nodes.contains(id) {
