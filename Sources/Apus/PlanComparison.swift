@@ -6,8 +6,10 @@ import ApusRuntime
 /// Times the runs of two sets of plans for the same profiles in turns, with inputs and outputs in the device's memory.
 struct PlanComparison {
   private let engines: [Engine]
-  private static let rounds = 15
   private static let burst = 8
+  /// Rounds in which other work shows, and those that are always enough.
+  private static let usualRounds = 12
+  private static let mostRounds = 150
   /// Runs of each that are the least to compare by, those that are not counted, and what comparing takes at least.
   private static let leastRounds = 3
   private static let warmingRuns = 4
@@ -45,18 +47,30 @@ struct PlanComparison {
         try second.run(profile: .index(index))
       }
       var times: [[Double]] = [[], []]
+      var ratios: [Double] = []
       let left = min(budget.left / max(run, .nanoseconds(1)), 1e6)
       let burst = min(Self.burst, max(1, Int(left) / (2 * Self.leastRounds)))
-      for _ in 0..<Self.rounds {
+      for round in 0..<Self.mostRounds {
         if times[0].count >= Self.leastRounds, !budget.affords(run * (2 * burst)) { break }
-        if Settling.remaining([0, 1], times).isEmpty { break }
-        times[0] += try Self.times(first, index, burst)
-        times[1] += try Self.times(second, index, burst)
+        if round >= Self.usualRounds, Self.isSettled(ratios) { break }
+        let (a, b) = (try Self.times(first, index, burst), try Self.times(second, index, burst))
+        times[0] += a
+        times[1] += b
+        ratios.append(Self.time(b) / Self.time(a))
       }
-      let found = times.map { Settling.Estimate($0, share: Settling.share).time }
-      runs.append(Self.run(profile.name, found[0], found[1], count: times[0].count))
+      // What the machine did otherwise from round to round is in both times of a round.
+      let before = Self.time(times[0])
+      runs.append(Self.run(profile.name, before, before * Settling.Estimate(ratios).time, count: times[0].count))
     }
     return runs
+  }
+
+  private static func time(_ times: [Double]) -> Double { Settling.Estimate(times, share: Settling.share).time }
+
+  /// Whether it is known which is faster, or that there is no difference that counts.
+  private static func isSettled(_ ratios: [Double]) -> Bool {
+    let ratio = Settling.Estimate(ratios)
+    return ratio.lower > 1 + margin || ratio.upper < 1 - margin || ratio.upper - ratio.lower < margin
   }
 
   static func run(_ profile: String, _ before: Double, _ after: Double, count: Int) -> TuningReport.Run {

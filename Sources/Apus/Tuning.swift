@@ -56,9 +56,13 @@ package func tune(
     if let device, let budget, let effort {
       report.target = fingerprint.target
       report.device = device.identity
+      let placed = try place(
+        &outcome, plans, target, device, within: budget.keeping(effort.comparison + rebuilding), effort, rebuilding,
+        own,
+        &cache, &report)
       try settle(
         &outcome, plans, target, device, within: plans.count > 1 ? budget.keeping(rebuilding) : budget,
-        for: effort.comparison, own, &cache,
+        for: effort.comparison, placed, own, &cache,
         &report)
     }
     if device != nil {
@@ -76,10 +80,49 @@ package func tune(
   return (result, report)
 }
 
+/// Times the ways that are fast by themselves in whole runs, and takes those that gain there.
+///
+/// - Returns: what whole runs decided.
+private func place(
+  _ outcome: inout Tuner.Outcome, _ before: [Plan], _ target: any Target, _ device: any Device,
+  within budget: TimeBudget, _ effort: TuningEffort, _ rebuilding: Duration,
+  _ rebuild: ((RegionTactics) throws -> [Plan])?, _ cache: inout TimingCacheFile, _ report: inout TuningReport
+) throws -> [RegionTactics.Region: String] {
+  guard try Tuner.knob.value().isEmpty else { return [:] }
+  let place = TimingCache.Place(
+    target: target.fingerprint.target, device: device.identity, compiler: try target.compilerVersion())
+  var trials = PlacedTrials(before, outcome.seconds, on: device, at: place, cache)
+  let runs = Duration.seconds(before.reduce(0) { $0 + outcome.expectedSeconds(of: $1, target.rates) })
+  // What is chosen is built once more.
+  let building = rebuilding + .milliseconds(300)
+  let share = budget.keeping(building).limited(to: max(effort.duration * 0.15, budget.left / 2))
+  do {
+    let known = cache
+    let entries = try trials.run(within: share, expecting: (building, runs)) { ways in
+      if let rebuild { return try rebuild(RegionTactics(ways, keeping: [])) }
+      // What is known decides, without measuring.
+      var known = known
+      return try Tuner.tune(before, for: target, on: device, placing: ways, cache: &known).plans
+    }
+    try cache.add(entries)
+  } catch let error as any RoomError {
+    outcome.warnings += error.problems
+    return [:]
+  }
+  var placed = trials.winners
+  for region in trials.timed where placed[region] == nil { placed[region] = "" }
+  report.placedCount += trials.regionCount
+  if placed.isEmpty { return [:] }
+  let tuned = try Tuner.tune(before, for: target, on: device, placing: placed, rebuild: rebuild, cache: &cache)
+  (outcome.plans, outcome.changes) = (tuned.plans, tuned.changes)
+  return placed
+}
+
 /// Runs the changed profiles as they were and as they are, and takes back what is no faster.
 private func settle(
   _ outcome: inout Tuner.Outcome, _ before: [Plan], _ target: any Target, _ device: any Device,
-  within budget: TimeBudget, for usual: Duration, _ rebuild: ((RegionTactics) throws -> [Plan])?,
+  within budget: TimeBudget, for usual: Duration, _ placed: [RegionTactics.Region: String],
+  _ rebuild: ((RegionTactics) throws -> [Plan])?,
   _ cache: inout TimingCacheFile,
   _ report: inout TuningReport
 ) throws {
@@ -128,7 +171,8 @@ private func settle(
     // All figures are known by now: the same decisions for the other profiles, without measuring.
     let warnings = outcome.warnings
     let counts = (outcome.knownCount, outcome.measuredCount, outcome.judgedCount)
-    outcome = try Tuner.tune(before, for: target, on: device, keeping: kept, rebuild: rebuild, cache: &cache)
+    outcome = try Tuner.tune(
+      before, for: target, on: device, keeping: kept, placing: placed, rebuild: rebuild, cache: &cache)
     outcome.warnings = warnings
     (outcome.knownCount, outcome.measuredCount, outcome.judgedCount) = counts
   }

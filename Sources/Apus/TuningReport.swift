@@ -47,6 +47,8 @@ package struct TuningReport: Sendable {
   package var judgedCount = 0
   package var knownCount = 0
   package var measuredCount = 0
+  /// Regions whose ways were timed in whole runs too.
+  package var placedCount = 0
   /// Seconds of the tactics of each region that is computed by several, by its text, for each target.
   package var seconds: [Fingerprint: [String: [String: Double]]] = [:]
   /// The target that was tuned on the device, and what the device is; nil when all figures came from the cache.

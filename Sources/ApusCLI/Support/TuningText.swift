@@ -21,6 +21,7 @@ struct TuningText {
         + "\(Units.fixed(100 * ranking.first, 1))% slower than the fastest, the best of its first five "
         + "\(Units.fixed(100 * ranking.firstFive, 1))% (means of \(ranking.count) regions)\n"
     }
+    if report.placedCount > 0 { text += "\(report.placedCount) regions timed in whole runs too\n" }
     if !report.changes.isEmpty { text += table + "\n" }
     if !report.fusions.isEmpty {
       let adopted = report.fusions.filter(\.isAdopted)
@@ -73,6 +74,7 @@ struct TuningText {
       ("device", report.device.map { .string($0.model) } ?? .null),
       ("regions", .int(report.regionCount)), ("judged", .int(report.judgedCount)),
       ("tactics_measured", .int(report.measuredCount)), ("tactics_known", .int(report.knownCount)),
+      ("regions_placed", .int(report.placedCount)),
       (
         "changes",
         .array(

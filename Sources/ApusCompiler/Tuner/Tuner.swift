@@ -69,6 +69,8 @@ package struct Tuner {
   var cache: TimingCacheFile
   private var decisions: [Region: Decision] = [:]
   private var keptProfiles: Set<String> = []
+  /// The ways that whole runs chose; empty for the one in use.
+  private var placed: [Region: String] = [:]
   /// Whether steps are replaced in plans that stay as they are otherwise.
   var replaces = true
   /// Libraries whose tactics cannot be measured on the device, and those whose shall not be.
@@ -101,6 +103,7 @@ package struct Tuner {
   ///   - effort: how much to measure; nil measures nothing.
   ///   - budget: the time that there is to measure; nil for any.
   ///   - keeping: names of profiles that stay as they are.
+  ///   - placing: the tactics of regions that are decided already, whatever they take by themselves; an empty one for the one in use.
   ///   - rebuild: builds the target's plans anew by what was chosen; nil replaces steps of the plans as they are, which leaves out
   ///     tactics that keep constants in another layout.
   ///   - cache: where figures come from and go to.
@@ -108,11 +111,13 @@ package struct Tuner {
   package static func tune(
     _ plans: [Plan], for target: any Target, on device: (any Device)?, effort: TuningEffort? = nil,
     within budget: TimeBudget? = nil, keeping: Set<String> = [],
+    placing: [RegionTactics.Region: String] = [:],
     rebuild: ((RegionTactics) throws -> [Plan])? = nil, cache: inout TimingCacheFile,
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) throws -> Outcome {
     var tuner = Tuner(plans, target, device, effort, budget, cache, progress)
     tuner.keptProfiles = keeping
+    tuner.placed = placing
     tuner.replaces = rebuild == nil
     defer { cache = tuner.cache }
     try tuner.decide()
@@ -177,7 +182,7 @@ package struct Tuner {
         judged.insert(region)
         outcome.seconds[region.text, default: [:]].merge(seconds) { $1 }
         rankings[region] = Ranking(alternatives.tactics.compactMap { seconds[$0] })
-        decisions[region] = decision(candidates, seconds, own, wish)
+        decisions[region] = decision(region, candidates, seconds, own, wish)
       }
     }
     outcome.judgedCount = judged.count
@@ -201,11 +206,15 @@ package struct Tuner {
 
   /// What is faster than the tactic in use; nil for nothing.
   private func decision(
-    _ candidates: CandidateSet, _ seconds: [String: Double], _ own: Double, _ wish: String
+    _ region: Region, _ candidates: CandidateSet, _ seconds: [String: Double], _ own: Double, _ wish: String
   ) -> Decision? {
     // In the order of the cost model, so that equal times decide nothing.
     let known = candidates.tactics.filter { tactic in
       seconds[tactic] != nil && (!replaces || candidates.canReplace(tactic))
+    }
+    if let placed = placed[region] {
+      if placed.isEmpty || placed == candidates.tactics[0] || !known.contains(placed) { return nil }
+      return Decision(candidates: candidates, winner: placed, seconds: seconds)
     }
     let wanted = known.filter { !wish.isEmpty && $0.hasPrefix(wish) }
     let best = (wanted.isEmpty ? known : wanted).min { (seconds[$0] ?? .infinity) < (seconds[$1] ?? .infinity) }

@@ -29,7 +29,7 @@ package struct TuningEffort: Sendable, Hashable {
   package static func lasting(_ duration: Duration) -> TuningEffort {
     TuningEffort(
       duration: duration, candidateCounts: [4, 20], regionDuration: .milliseconds(300),
-      fusionCount: 30)
+      fusionCount: 100)
   }
 
   /// The part of the duration that is kept for comparing whole runs.
