@@ -38,8 +38,27 @@ package struct CPUCodeTarget: Target {
 
   package func compilerVersion() throws(BuildError) -> String { try compiler.version() }
 
-  package func loops(_ kernel: Kernel) -> KernelCode {
-    let emitter = LoopEmitter(kernel)
+  package func loops(_ kernel: Kernel) -> KernelCode { loops(kernel, .usual) }
+
+  package func loops(_ kernel: Kernel, by tactic: String) -> KernelCode {
+    loops(kernel, LoopSchedule.all.first { $0.name == tactic }?.schedule ?? .usual)
+  }
+
+  /// Those that give other loops than the ones before them.
+  package func loopTactics(_ kernel: Kernel) -> [String] {
+    if LoopEmitter(kernel).work.estimate < LoopSchedule.leastWork { return [] }
+    var found: [(name: String, code: KernelCode)] = []
+    for (name, schedule) in LoopSchedule.all {
+      let code = loops(kernel, schedule)
+      if !found.contains(where: { $0.code.source == code.source && $0.code.blocks == code.blocks }) {
+        found.append((name, code))
+      }
+    }
+    return found.map(\.name)
+  }
+
+  private func loops(_ kernel: Kernel, _ schedule: LoopSchedule) -> KernelCode {
+    let emitter = LoopEmitter(kernel, schedule)
     let emitted = emitter.function()
     return KernelCode(
       source: KernelText.prelude + emitted.text, parameters: emitted.parameters, blocks: emitted.blocks)

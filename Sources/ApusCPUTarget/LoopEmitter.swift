@@ -15,14 +15,10 @@ struct EmittedKernel {
 /// normalisations before the loop over the row. A reduction that depends on the innermost loop variable and reads memory
 /// along it is computed for a tile of that variable at once, so that both loops are vector code.
 final class LoopEmitter {
-  /// Elements of the innermost variable that a tiled reduction accumulates together.
-  static let tile = 128
-  /// Scalar steps that make a block worth its scheduling.
-  static let grain = 8192
-
   private typealias Scope = ScalarEmitter.Scope
 
   private let kernel: Kernel
+  private let schedule: LoopSchedule
   private let arena: ExprArena
   private let scalars: ScalarEmitter
   /// Results of tiled reductions.
@@ -32,10 +28,11 @@ final class LoopEmitter {
 
   /// - Parameter tileBuffer: a buffer whose loads are no elements in memory but this text: the accumulator tile of a template.
   init(
-    _ kernel: Kernel, parameters: [Dim] = [], tileBuffer: (buffer: Int, text: String)? = nil,
-    bufferText: @escaping (Int) -> String = { "b\($0)" }
+    _ kernel: Kernel, _ schedule: LoopSchedule = .usual, parameters: [Dim] = [],
+    tileBuffer: (buffer: Int, text: String)? = nil, bufferText: @escaping (Int) -> String = { "b\($0)" }
   ) {
     self.kernel = kernel
+    self.schedule = schedule
     arena = kernel.arena
     scalars = ScalarEmitter(kernel, parameters: parameters, bufferText: bufferText)
     scalars.printReduction = { [unowned self] node, scope in emitReduction(node, scope) }
@@ -62,7 +59,7 @@ final class LoopEmitter {
         (body, parallel) = tiledNest(root, outer, inner)
       } else if outer.isEmpty {
         (body, parallel) = flatLoop(root, inner)
-      } else if let along = crossVariable() {
+      } else if !schedule.staysInRows, let along = crossVariable() {
         (body, parallel) = blockedNest(root, outer.filter { $0 != along }, along, inner)
       } else {
         (body, parallel) = rowNest(root, outer, inner)
@@ -125,7 +122,7 @@ final class LoopEmitter {
     let scope = Scope(parent: scopes[scopes.count - 1], adding: [inner.name])
     tileScope = (around, inner)
     scalars.emitStores(scope)
-    let tiles = inner.extent.ceilDivided(by: Dim(Self.tile))
+    let tiles = inner.extent.ceilDivided(by: Dim(schedule.tile))
     let total = Dim.product(parallelLoops.map(\.extent)) * tiles
     let tileCount = scalars.text(tiles, root)
     var loops = """
@@ -141,8 +138,8 @@ final class LoopEmitter {
       """
         const apus_range r = apus_share(\(scalars.text(total, root)), block, blockCount);
         for (i64 ot = r.begin; ot < r.end; ot++) {
-          const i64 jt = ot % (\(tileCount)) * \(Self.tile);
-          const i64 jn = APUS_MIN(\(Self.tile), \(scalars.text(inner.extent, root)) - jt);
+          const i64 jt = ot % (\(tileCount)) * \(schedule.tile);
+          const i64 jn = APUS_MIN(\(schedule.tile), \(scalars.text(inner.extent, root)) - jt);
           i64 o = ot / (\(tileCount));
       \(decode(parallelLoops, root))\(around.text)\(loops)  }
 
@@ -167,22 +164,22 @@ final class LoopEmitter {
     _ root: Scope, _ outer: [LoopVariable], _ along: LoopVariable, _ inner: LoopVariable
   ) -> (String, Dim) {
     // A narrow innermost variable makes short loops: the other one goes inside.
-    let isNarrow = (inner.extent.constantValue ?? .max) < Self.square
+    let isNarrow = (inner.extent.constantValue ?? .max) < schedule.square
     let (middle, innermost) = isNarrow ? (inner, along) : (along, inner)
     let around = Scope(parent: root, adding: outer.map(\.name))
     let row = Scope(parent: around, adding: [middle.name])
     let scope = Scope(parent: row, adding: [innermost.name])
     scalars.emitStores(scope)
     let (m, i) = (scalars.name(middle), scalars.name(innermost))
-    let strip = isNarrow ? 256 : Self.square
+    let strip = isNarrow ? 256 : schedule.square
     let tiles = along.extent.ceilDivided(by: Dim(strip))
     let total = Dim.product(outer.map(\.extent)) * tiles
     let (alongExtent, innerExtent, tileCount) = (
       scalars.text(along.extent, root), scalars.text(inner.extent, root), scalars.text(tiles, root)
     )
     let strips = isNarrow ? "const i64 v0 = 0, v1 = \(innerExtent);" : ""
-    let open = isNarrow ? "{" : "for (i64 v0 = 0; v0 < \(innerExtent); v0 += \(Self.square)) {"
-    let last = isNarrow ? "" : "const i64 v1 = APUS_MIN(v0 + \(Self.square), \(innerExtent));"
+    let open = isNarrow ? "{" : "for (i64 v0 = 0; v0 < \(innerExtent); v0 += \(schedule.square)) {"
+    let last = isNarrow ? "" : "const i64 v1 = APUS_MIN(v0 + \(schedule.square), \(innerExtent));"
     let (mFrom, mTo, iFrom, iTo) = isNarrow ? ("v0", "v1", "u0", "u1") : ("u0", "u1", "v0", "v1")
     return (
       """
@@ -222,28 +219,31 @@ final class LoopEmitter {
     return found
   }
 
-  /// Elements of a square's side.
-  private static let square = 16
-
   /// Splits the linear row number `o` into the outer variables.
   private func decode(_ outer: [LoopVariable], _ root: Scope) -> String {
     "    i64 rest = o;\n" + scalars.decode("rest", outer, root)
   }
 
   private func vectorPragma(_ scope: Scope) -> String {
-    scope.text.contains("for (") ? "" : "  _Pragma(\"clang loop vectorize(assume_safety)\")\n"
+    if scope.text.contains("for (") { return "" }
+    let unrolling = schedule.unrolling.map { " interleave_count(\($0))" } ?? ""
+    return "  _Pragma(\"clang loop vectorize(assume_safety)\(unrolling)\")\n"
   }
 
   /// Blocks for the work at hand: enough for every core, none too small.
   private func blocks(_ parallel: Dim) -> Dim {
+    Dim.minimum(Dim.minimum(work.ceilDivided(by: Dim(schedule.grain)), parallel), 64)
+  }
+
+  /// Scalar steps of all loops.
+  var work: Dim {
     var work = kernel.iterations
     for expr in arena.reachable(kernel.stores.map(\.value)) {
       guard case .reduce(_, let bound, _) = arena[expr] else { continue }
       let own = kernel.variables.filter { scalars.freeVariables(expr).contains($0.name) }
       work = work + Dim.product(own.map(\.extent)) * Dim.product(bound.map(\.extent))
     }
-    let wanted = work.ceilDivided(by: Dim(Self.grain))
-    return Dim.minimum(Dim.minimum(wanted, parallel), 64)
+    return work
   }
 
   // MARK: Epilogues
@@ -297,7 +297,7 @@ final class LoopEmitter {
     let inner = scopes[scopes.count - 1]
     let value = scalars.emit(body, inner)
     let isSearch = reduction == .argmin || reduction == .argmax
-    let lanes = isSearch || inner.text.contains("for (") ? nil : Self.lanes(bound)
+    let lanes = isSearch || inner.text.contains("for (") ? nil : lanes(bound)
     let accumulator = isSearch ? "\(name)v" : lanes != nil ? "\(name)l" : name
     var loops = inner.text
     if isSearch {
@@ -331,10 +331,10 @@ final class LoopEmitter {
   }
 
   /// Independent accumulators of a reduction, so that its loop is vector code in a fixed order; nil for loops too short.
-  private static func lanes(_ bound: [LoopVariable]) -> Int? {
+  private func lanes(_ bound: [LoopVariable]) -> Int? {
     guard let last = bound.last else { return nil }
     let steps = last.extent.constantValue ?? .max
-    return steps < 8 ? nil : min(steps, 64)
+    return steps < 8 ? nil : min(steps, schedule.lanes)
   }
 
   /// A loop in strips: element l of every strip goes to accumulator l.
@@ -384,8 +384,8 @@ final class LoopEmitter {
 
         """
     }
-    around.text += "    APUS_ALIGNED \(type) \(accumulator)[\(Self.tile)];\n"
-    if isSearch { around.text += "    i64 \(name)[\(Self.tile)];\n" }
+    around.text += "    APUS_ALIGNED \(type) \(accumulator)[\(schedule.tile)];\n"
+    if isSearch { around.text += "    i64 \(name)[\(schedule.tile)];\n" }
     let start = CDialect.identity(reduction, dtype)
     let indexStart = isSearch ? " \(name)[jj] = 0;" : ""
     around.text += "    for (i64 jj = 0; jj < jn; jj++) { \(accumulator)[jj] = \(start);\(indexStart) }\n\(loops)"

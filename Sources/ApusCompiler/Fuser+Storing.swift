@@ -26,8 +26,19 @@ extension Fuser {
     let slot = allocate(value, &builder)
     emitLoops(
       region.element, region.leaves, type, slot, others: others, index: { $0 }, describe(region.nodes),
-      nodes.map(\.name),
+      nodes.map(\.name), of: others.isEmpty ? self.region(of: region, value) : nil,
       work: nodes.reduce(0) { $0 + $1.op.work($1.inputs.map(graph.type), $1.outputs.map(graph.type)) }, &builder)
+  }
+
+  /// A pending value that loops compute; nil where it cannot stand by itself.
+  private func region(of region: Pending, _ value: ValueID) -> AnchorRegion? {
+    // Elements of made-up integers are no places in tensors.
+    guard let last = region.nodes.last, region.leaves.allSatisfy({ graph.tensorType($0).dtype.isFloat }) else {
+      return nil
+    }
+    return AnchorRegion(
+      graph: graph, node: graph[last], nodes: region.nodes, operands: region.leaves, result: value,
+      element: { _, operands in region.element(operands) })
   }
 
   /// A pending value with an anchor as its template sees it.
@@ -64,14 +75,9 @@ extension Fuser {
     let first = builder.steps.count
     var region = region
     var alternatives = tactic == nil ? RegionGraph.alternatives(to: region, tactics) : nil
-    if tactic == nil {
-      let chosen = alternatives.flatMap { control.chosen?.tactic(for: $0) }
-      if let wanted = control.locked?.next(for: region.names, among: tactics) ?? chosen,
-        tactics.dropFirst().contains(wanted)
-      {
-        region.tactic = wanted
-        alternatives?.chosen = wanted
-      }
+    if let wanted = choice(region, tactics, alternatives) {
+      region.tactic = wanted
+      alternatives?.chosen = wanted
     }
     if region.tactic == nil { region.tactic = tactics.first }
     if region.tactic == AnchorRegion.apart {
@@ -84,6 +90,14 @@ extension Fuser {
     if let alternatives {
       builder.offer(alternatives, from: first)
     }
+  }
+
+  /// The tactic of a region that is not the usual one, by the lock or by what was measured.
+  private func choice(_ region: AnchorRegion, _ tactics: [String], _ alternatives: Alternatives?) -> String? {
+    guard tactic == nil else { return nil }
+    let chosen = alternatives.flatMap { control.chosen?.tactic(for: $0) }
+    let wanted = control.locked?.next(for: region.names, among: tactics) ?? chosen
+    return wanted.flatMap { tactics.dropFirst().contains($0) ? $0 : nil }
   }
 
   /// Emits a region and those inside of it one after the other, each by the way that its template prefers.
@@ -124,7 +138,7 @@ extension Fuser {
   mutating func emitLoops(
     _ element: ([ValueID: Operand]) -> Operand, _ leaves: [ValueID], _ type: TensorType, _ slot: Int,
     others: [ValueID: Pending] = [:], index: ([Dim]) -> [Dim], shape: Shape? = nil, _ name: String, _ sources: [String],
-    work: Dim,
+    of region: AnchorRegion? = nil, work: Dim,
     _ builder: inout StepBuilder
   ) {
     let arena = ExprArena()
@@ -137,8 +151,18 @@ extension Fuser {
       buffers.append(allocate(value, &builder))
     }
     let kernel = Kernel.storing(stored, type, shape: shape ?? type.shape, index: index, arena)
-    let loops = LoopGroup.Loops(
+    var loops = LoopGroup.Loops(
       kernel: kernel, buffers: buffers, name: name, sources: sources, work: work, elements: type.elementCount.estimate)
+    let tactics = region == nil ? [] : target.loopTactics(kernel)
+    if let region, let usual = tactics.first {
+      loops.tactic = tactic ?? usual
+      var alternatives = tactic == nil ? RegionGraph.alternatives(to: region, tactics, packs: false) : nil
+      if let wanted = choice(region, tactics, alternatives) {
+        loops.tactic = wanted
+        alternatives?.chosen = wanted
+      }
+      loops.alternatives = alternatives
+    }
     if !waiting.takes(loops, target, builder) || !control.wishes.allows(waiting.sources + sources) {
       waiting.launch(target, into: &builder, &log)
     }

@@ -12,6 +12,9 @@ struct LoopGroup {
     var work: Dim
     /// Elements of the result.
     var elements: Int
+    /// How to write the loops, where there are several ways.
+    var tactic: String?
+    var alternatives: Alternatives?
   }
 
   /// Limits that keep kernels and their arguments small.
@@ -58,9 +61,12 @@ struct LoopGroup {
         work: Dim.sum(members.map(\.work)), traffic: Dim.sum(members.map { $0.traffic(builder) }))
     }
     for loops in members {
+      let first = builder.steps.count
       builder.launch(
-        target.loops(loops.kernel), buffers: loops.buffers, writes: loops.writes, name: loops.name,
-        sources: loops.sources, tactic: "loops", work: loops.work, traffic: loops.traffic(builder))
+        loops.tactic.map { target.loops(loops.kernel, by: $0) } ?? target.loops(loops.kernel), buffers: loops.buffers,
+        writes: loops.writes, name: loops.name, sources: loops.sources, tactic: loops.tactic ?? "loops",
+        work: loops.work, traffic: loops.traffic(builder))
+      if let alternatives = loops.alternatives { builder.offer(alternatives, from: first) }
     }
   }
 }

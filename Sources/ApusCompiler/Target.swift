@@ -60,6 +60,12 @@ package protocol Target: Sendable {
   /// Generated loops for a kernel.
   func loops(_ kernel: Kernel) -> KernelCode
 
+  /// The ways to write a kernel's loops, the usual one first; none where it takes too little for others to matter.
+  func loopTactics(_ kernel: Kernel) -> [String]
+
+  /// Generated loops for a kernel by one of these.
+  func loops(_ kernel: Kernel, by tactic: String) -> KernelCode
+
   /// Generated loops for kernels of which none needs what another stores, in one launch; nil where each is to have its own.
   func loops(beside kernels: [Kernel]) -> KernelCode?
 
@@ -76,6 +82,10 @@ extension Target {
   package var rates: MachineRates { MachineRates(bytes: 30_000, operations: 8_000, launch: 2) }
 
   package func loops(beside kernels: [Kernel]) -> KernelCode? { nil }
+
+  package func loopTactics(_ kernel: Kernel) -> [String] { [] }
+
+  package func loops(_ kernel: Kernel, by tactic: String) -> KernelCode { loops(kernel) }
 
   /// Whether neither a template nor generated loops can compute a node, so that the host does.
   package func leavesToHost(_ node: Node, in graph: Graph) -> Bool {

@@ -56,11 +56,25 @@ import Testing
       %z = add(%y, %r)
     }
     """,
+    // Loops: element by element, sums down columns, sums along rows, a transposition.
+    """
+    graph(%x: f32[300, 500], %b: f32[500]) -> (%z) { %y = add(%x, %b) %a = tanh(%y) %z = mul(%a, %x) }
+    """,
+    """
+    graph(%x: f32[310, 500]) -> (%y) { %y = reduce_sum(%x) {axes: [0], keep_dims: false} }
+    """,
+    """
+    graph(%x: f32[310, 500]) -> (%y) { %y = softmax(%x) {axis: -1} }
+    """,
+    """
+    graph(%x: f32[3, 310, 200]) -> (%y) { %y = transpose(%x) {perm: [0, 2, 1]} }
+    """,
   ]
 
   @Test(arguments: [
     (0, "split 4"), (1, "split 2"), (2, "depthwise 64"), (3, "attention coarse"), (3, "attention 64x192"),
-    (4, "apart"), (4, "rows 15"), (4, "by 6x8"),
+    (4, "apart"), (4, "rows 15"), (4, "by 6x8"), (5, "loops unroll 4"), (6, "loops tile 512"), (7, "loops lanes 16"),
+    (8, "loops square 32"),
   ])
   func everyWayComputesTheSame(_ region: Int, _ expected: String) throws {
     let text = Self.regions[region]

@@ -14,9 +14,11 @@ struct RegionGraph {
 
   /// What a step says of the other ways to compute its region; nil where the region cannot stand by itself.
   ///
-  /// - Parameter tactics: names, the one that the cost model prefers first.
-  static func alternatives(to region: AnchorRegion, _ tactics: [String]) -> Alternatives? {
-    guard tactics.count > 1, let graph = extract(region) else { return nil }
+  /// - Parameters:
+  ///   - tactics: names, the one that the cost model prefers first.
+  ///   - packs: whether constants of the anchors are kept as a tactic wants them.
+  static func alternatives(to region: AnchorRegion, _ tactics: [String], packs: Bool = true) -> Alternatives? {
+    guard tactics.count > 1, let graph = extract(region, packs) else { return nil }
     let text = GraphText(graph)
     let constants = (0..<text.constants.count).compactMap { text.constants["c\($0)"]?.type }
     return Alternatives(
@@ -26,7 +28,7 @@ struct RegionGraph {
 
   /// The nodes of a region with what they read as inputs. The anchors' constants stay constants, since templates keep them in
   /// layouts of their own.
-  private static func extract(_ region: AnchorRegion) -> Graph? {
+  private static func extract(_ region: AnchorRegion, _ packs: Bool) -> Graph? {
     let source = region.graph
     let stages = region.stages
     var nodes = Set(region.allNodes)
@@ -38,7 +40,7 @@ struct RegionGraph {
     for input in stages.flatMap(\.views.keys) {
       if let producer = source.producer(input) { nodes.insert(producer) }
     }
-    let anchorOperands = Set(stages.flatMap { stage in stage.node.inputs.map { stage.source(of: $0) } })
+    let anchorOperands = !packs ? [] : Set(stages.flatMap { stage in stage.node.inputs.map { stage.source(of: $0) } })
     var graph = Graph()
     var values: [ValueID: ValueID] = [:]
     for id in source.order where nodes.contains(id) {
