@@ -23,7 +23,6 @@ struct PlacedTrials {
 
   /// Ways whose times by themselves are within this share of the one in use and of the fastest are tried.
   private static let doubtful = (own: 1.03, best: 1.15)
-  private static let mostWays = 4
   /// A way takes the place of the one in use when it gains more than this share.
   private static let margin = 0.015
   private static let leastSeconds = 0.3
@@ -31,9 +30,11 @@ struct PlacedTrials {
 
   /// - Parameters:
   ///   - seconds: what ways of a region take by themselves, by its text.
+  ///   - count: how many ways of a region are tried.
   ///   - cache: what is known of whole runs.
   init(
-    _ plans: [Plan], _ seconds: [String: [String: Double]], on device: any Device, at place: TimingCache.Place,
+    _ plans: [Plan], _ seconds: [String: [String: Double]], most count: Int, on device: any Device,
+    at place: TimingCache.Place,
     _ cache: TimingCacheFile
   ) {
     self.plans = plans
@@ -48,7 +49,7 @@ struct PlacedTrials {
       let ways = known.filter { $0.key != alternatives.chosen && $0.value < limit }
         .sorted { $0.value == $1.value ? $0.key < $1.key : $0.value < $1.value }.map(\.key)
       let region = Region(alternatives)
-      for way in ways.prefix(Self.mostWays) {
+      for way in ways.prefix(count) {
         let keys = keys(region, way)
         if let before = cache.cache.seconds(keys.before, at: place),
           let after = cache.cache.seconds(keys.after, at: place)
@@ -132,8 +133,9 @@ struct PlacedTrials {
       }
     }
     var entries: [TimingCache.Entry] = []
-    for (region, sum) in sums {
-      guard let way = ways[region] else { continue }
+    for (region, way) in ways {
+      // Of what no step shows nothing is gained.
+      let sum = sums[region] ?? (1e-6, 1e-6)
       ratios[region, default: [:]][way] = sum.after / sum.before
       let keys = keys(region, way)
       entries += [

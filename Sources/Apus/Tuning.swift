@@ -91,7 +91,7 @@ private func place(
   guard try Tuner.knob.value().isEmpty else { return [:] }
   let place = TimingCache.Place(
     target: target.fingerprint.target, device: device.identity, compiler: try target.compilerVersion())
-  var trials = PlacedTrials(before, outcome.seconds, on: device, at: place, cache)
+  var trials = PlacedTrials(before, outcome.seconds, most: effort.placedCount, on: device, at: place, cache)
   let runs = Duration.seconds(before.reduce(0) { $0 + outcome.expectedSeconds(of: $1, target.rates) })
   // What is chosen is built once more.
   let building = rebuilding + .milliseconds(300)

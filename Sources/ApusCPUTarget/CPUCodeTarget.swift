@@ -44,6 +44,9 @@ package struct CPUCodeTarget: Target {
     loops(kernel, LoopSchedule.all.first { $0.name == tactic }?.schedule ?? .usual)
   }
 
+  /// Names of all ways to write loops.
+  package static let loopTactics = LoopSchedule.all.map(\.name)
+
   /// Those that give other loops than the ones before them.
   package func loopTactics(_ kernel: Kernel) -> [String] {
     if LoopEmitter(kernel).work.estimate < LoopSchedule.leastWork { return [] }

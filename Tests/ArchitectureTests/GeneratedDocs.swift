@@ -111,6 +111,8 @@ enum GeneratedDocs {
 
   private static func tactics() throws -> String {
     let cpu = try templates(of: try CPUCodeTarget(name: "x86-64-v3", machineFeatures: [], jobs: 1))
+    let loops = CPUCodeTarget.loopTactics.map { "`\($0)`" }.joined(separator: ", ")
+    let ways = "Generated loops that take long enough have these tactics, where they give other code: \(loops)."
     let cuda = try templates(of: try CUDACodeTarget(name: "sm_90a", native: nil, jobs: 1))
     return page(
       "Tactics",
@@ -118,7 +120,7 @@ enum GeneratedDocs {
       How a region of the graph is computed. Templates are asked in this order; what none accepts becomes generated loops \
       (`loops`) where its operations have an element form, and a call of the reference on the host (`host`) where not. \
       Listed are the operations that each template takes in the form they have after the passes, layout included.
-      """, ["## The CPU", ""] + cpu + ["", "## CUDA", ""] + cuda)
+      """, ["## The CPU", ""] + cpu + ["", ways, "", "## CUDA", ""] + cuda)
   }
 
   /// A table of a target's templates.

@@ -10,8 +10,14 @@ package struct TuningEffort: Sendable, Hashable {
   /// How many fusion decisions are tried the other way, where there is time left.
   package var fusionCount: Int
 
-  package init(duration: Duration, candidateCounts: [Int], regionDuration: Duration, fusionCount: Int) {
+  /// How many ways of each region are timed in whole runs too.
+  package var placedCount: Int
+
+  package init(
+    duration: Duration, candidateCounts: [Int], regionDuration: Duration, fusionCount: Int, placedCount: Int = 4
+  ) {
     self.fusionCount = fusionCount
+    self.placedCount = placedCount
     self.duration = duration
     self.candidateCounts = candidateCounts
     self.regionDuration = regionDuration
@@ -19,7 +25,8 @@ package struct TuningEffort: Sendable, Hashable {
 
   /// The few tactics of each region that the cost model prefers, in 10 seconds at most.
   package static let quick = TuningEffort(
-    duration: .seconds(10), candidateCounts: [4], regionDuration: .milliseconds(150), fusionCount: 0)
+    duration: .seconds(10), candidateCounts: [4], regionDuration: .milliseconds(150), fusionCount: 0,
+    placedCount: 1)
 
   /// All tactics, and fusion decisions the other way, in 5 minutes at most.
   package static let full = TuningEffort(
