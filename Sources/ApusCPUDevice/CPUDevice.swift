@@ -27,7 +27,8 @@ public final class CPUDevice: Device {
   public init(threads: Int? = nil) {
     features = CPUFeatures()
     memoryByteCount = Int(clamping: apus_physical_memory())
-    pool = ThreadPool(threadCount: threads ?? features.processorCount, isPinned: Self.affinity.level == 1)
+    pool = ThreadPool.shared(
+      threadCount: threads ?? features.processorCount, isPinned: Self.affinity.level == 1)
     name = "cpu (\(features.level), \(pool.threadCount) threads)"
     identity = DeviceIdentity(
       target: features.level, model: "\(features.model), \(pool.threadCount) threads", driver: "",

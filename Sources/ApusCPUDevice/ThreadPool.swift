@@ -19,6 +19,8 @@ typealias KernelEntry =
 /// Blocks are claimed from one counter of unclaimed blocks, in pieces that shrink as it falls. Whoever succeeds in
 /// lowering the counter owns those blocks of the launch in force, whichever that is, so a thread that wakes late does no
 /// harm. A launch that finds the pool taken by another thread runs on its caller alone.
+///
+/// Callers count as threads: of the pool's own only so many work beside them that there are no more than its number in all.
 package final class ThreadPool: Sendable {
   package let threadCount: Int
   private let shared: SharedState
@@ -41,8 +43,32 @@ package final class ThreadPool: Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
+  private struct Key: Hashable {
+    var threadCount: Int
+    var isPinned: Bool
+  }
+
+  private struct Entry {
+    weak var pool: ThreadPool?
+  }
+
+  private static let pools = Mutex<[Key: Entry]>([:])
+
+  /// The one pool of this size in the process: devices beside each other do not have twice the threads.
+  package static func shared(threadCount: Int, isPinned: Bool) -> ThreadPool {
+    let key = Key(threadCount: threadCount, isPinned: isPinned)
+    return pools.withLock { pools in
+      if let pool = pools[key]?.pool { return pool }
+      let pool = ThreadPool(threadCount: threadCount, isPinned: isPinned)
+      pools[key] = Entry(pool: pool)
+      return pool
+    }
+  }
+
   /// Runs all blocks of a launch and returns when they are done.
   package func run(_ launch: DeviceLaunch) {
+    shared.enter()
+    defer { shared.leave() }
     if launch.blocks > 1, threads.count > 0, launch.blocks < SharedState.blockLimit, shared.take() {
       shared.run(launch)
       shared.release()
@@ -111,12 +137,14 @@ private final class SharedState: @unchecked Sendable {
   private let callerSleeps: UnsafeMutablePointer<Atomic<UInt32>>
   private let isTaken: UnsafeMutablePointer<Atomic<Bool>>
   private let isStopping: UnsafeMutablePointer<Atomic<Bool>>
+  /// Threads that are in a launch of theirs.
+  private let callers: UnsafeMutablePointer<Atomic<Int>>
   /// The launch in force; written only when no block is claimed or unclaimed.
   private let job: UnsafeMutablePointer<DeviceLaunch?>
 
   init(threadCount: Int) {
     self.threadCount = threadCount
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: 8 * Self.lineSize, alignment: Self.lineSize)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 9 * Self.lineSize, alignment: Self.lineSize)
     self.memory = memory
     func place<Value: ~Copyable>(_ line: Int, _ type: Value.Type) -> UnsafeMutablePointer<Value> {
       (memory + line * SharedState.lineSize).bindMemory(to: type, capacity: 1)
@@ -129,6 +157,7 @@ private final class SharedState: @unchecked Sendable {
     isTaken = place(5, Atomic<Bool>.self)
     isStopping = place(6, Atomic<Bool>.self)
     job = place(7, DeviceLaunch?.self)
+    callers = place(8, Atomic<Int>.self)
     unclaimed.initialize(to: Atomic(0))
     done.initialize(to: Atomic(0))
     alarm.initialize(to: Atomic(0))
@@ -137,9 +166,17 @@ private final class SharedState: @unchecked Sendable {
     isTaken.initialize(to: Atomic(false))
     isStopping.initialize(to: Atomic(false))
     job.initialize(to: nil)
+    callers.initialize(to: Atomic(0))
   }
 
   deinit { memory.deallocate() }
+
+  func enter() { callers.pointee.add(1, ordering: .sequentiallyConsistent) }
+
+  func leave() { callers.pointee.subtract(1, ordering: .relaxed) }
+
+  /// How many of the pool's own threads may work beside the callers.
+  private var spareThreads: Int { threadCount - callers.pointee.load(ordering: .relaxed) }
 
   func take() -> Bool {
     isTaken.pointee.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged
@@ -171,10 +208,11 @@ private final class SharedState: @unchecked Sendable {
     job.pointee = launch
     done.pointee.store(0, ordering: .relaxed)
     unclaimed.pointee.store(launch.blocks, ordering: .sequentiallyConsistent)
-    let asleep = sleepers.pointee.load(ordering: .sequentiallyConsistent)
-    if asleep > 0 {
+    let (asleep, spare) = (sleepers.pointee.load(ordering: .sequentiallyConsistent), spareThreads)
+    if asleep > 0, spare > 0 {
       alarm.pointee.add(1, ordering: .sequentiallyConsistent)
-      apus_wake(Self.word(alarm), Int32(clamping: min(asleep, launch.blocks - 1)))
+      // Where only some may work, nobody knows which of them would wake.
+      apus_wake(Self.word(alarm), spare < threadCount - 1 ? .max : Int32(clamping: min(asleep, launch.blocks - 1)))
     }
     while claimAndRun(thread: 0) {}
     waitUntilDone(launch.blocks)
@@ -197,8 +235,8 @@ private final class SharedState: @unchecked Sendable {
 
   /// Takes some of the unclaimed blocks and runs them; false when there are none.
   private func claimAndRun(thread: Int) -> Bool {
-    var left = unclaimed.pointee.load(ordering: .relaxed)
-    while left > 0 {
+    var left = unclaimed.pointee.load(ordering: .acquiring)
+    while left > 0, thread <= spareThreads || thread == 0 {
       let count = max(1, left / (2 * threadCount))
       let result = unclaimed.pointee.weakCompareExchange(
         expected: left, desired: left - count, ordering: .acquiring)
@@ -224,22 +262,22 @@ private final class SharedState: @unchecked Sendable {
   func work(_ thread: Int) {
     while !isStopping.pointee.load(ordering: .relaxed) {
       if claimAndRun(thread: thread) { continue }
-      if !findsWorkSoon() { sleep() }
+      if !findsWorkSoon(thread) { sleep(thread) }
     }
   }
 
-  private func findsWorkSoon() -> Bool {
+  private func findsWorkSoon(_ thread: Int) -> Bool {
     for _ in 0..<Self.spinLimit {
-      if unclaimed.pointee.load(ordering: .relaxed) > 0 { return true }
+      if unclaimed.pointee.load(ordering: .relaxed) > 0 { return thread <= spareThreads }
       apus_pause()
     }
     return false
   }
 
-  private func sleep() {
+  private func sleep(_ thread: Int) {
     let seen = alarm.pointee.load(ordering: .sequentiallyConsistent)
     sleepers.pointee.add(1, ordering: .sequentiallyConsistent)
-    if unclaimed.pointee.load(ordering: .sequentiallyConsistent) == 0,
+    if unclaimed.pointee.load(ordering: .sequentiallyConsistent) == 0 || thread > spareThreads,
       !isStopping.pointee.load(ordering: .sequentiallyConsistent)
     {
       apus_wait(Self.word(alarm), seen)
