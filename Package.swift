@@ -58,7 +58,7 @@ let package = Package(
       "ApusCPUTarget",
       ["ApusCore", "ApusKernel", "ApusGraph", "ApusOps", "ApusPlan", "ApusRuntime", "ApusCompiler"],
       resources: kernelTexts([
-        "prelude", "math", "attention", "lstm", "gemm", "conv", "winograd", "winograd_line", "conv_transpose",
+        "prelude", "math", "attention", "lstm", "top_k", "gemm", "conv", "winograd", "winograd_line", "conv_transpose",
         "depthwise",
         "pool", "undef",
       ])),

@@ -16,6 +16,7 @@ package struct CPUCodeTarget: Target {
     templates = [
       DepthwiseTemplate(cpu: cpu), ConvTemplate(cpu: cpu), ConvTransposeTemplate(cpu: cpu), MatmulTemplate(cpu: cpu),
       PoolTemplate(cpu: cpu), AttentionTemplate(cpu: cpu), RecurrentTemplate(cpu: cpu),
+      TopKTemplate(),
     ]
   }
 
@@ -87,6 +88,7 @@ enum KernelText {
   static let attention = text(PackageResources.attention_h)
   static let recurrent = text(PackageResources.lstm_h)
   static let pool = text(PackageResources.pool_h)
+  static let topK = text(PackageResources.top_k_h)
   /// Makes room for another template in the same kernel.
   static let undef = text(PackageResources.undef_h)
 

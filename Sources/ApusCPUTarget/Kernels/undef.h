@@ -20,6 +20,8 @@
 #undef POOL_V
 #undef POOL_T
 #undef POOL_M
+#undef KEY
+#undef TOP_K_KEY
 #undef RNN_F
 #undef RNN_G
 #undef RNN_H
