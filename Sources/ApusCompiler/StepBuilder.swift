@@ -110,7 +110,7 @@ package struct StepBuilder {
     return slot
   }
 
-  package func isPlaced(_ value: ValueID) -> Bool { slotByValue[value] != nil }
+  func isPlaced(_ value: ValueID) -> Bool { slotByValue[value] != nil }
 
   /// Puts a value that a step is about to compute into a part of a slot.
   mutating func place(_ value: ValueID, inside slot: Int, byteOffset: Dim) -> Int {

@@ -54,6 +54,24 @@ import Testing
     ]
   }
 
+  /// Few and many of short and long lines, in which every value is there again and again.
+  @Test(arguments: [DType.f32, .i32, .i64]) func largest(_ dtype: DType) throws {
+    var batch = NodeBatch()
+    let values = Self.values(dtype, finite: false)
+    for (repeats, counts) in [(1, [1, 12]), (40, [1, 7, 130, 600])] {
+      let length = values.elementCount * repeats
+      let lines = values.gathering((0..<2 * length).map { $0 * 7 % values.elementCount }, shape: [2, length])
+      for k in counts {
+        for isLargest in [true, false] {
+          try batch.add(TopK(axis: 1, k: Dim(k), largest: isLargest), [lines])
+          try batch.add(
+            TopK(axis: 0, k: Dim(k), largest: isLargest), [lines.gathering(Array(0..<2 * length), shape: [length, 2])])
+        }
+      }
+    }
+    try batch.check()
+  }
+
   @Test(arguments: integers + floats + [.bool]) func functions(_ dtype: DType) throws {
     var batch = NodeBatch()
     for function in ScalarFunction.allCases where function.accepts(dtype) {
@@ -124,12 +142,14 @@ struct NodeBatch {
       inputs.append(.tensor(operand))
       return id
     }
-    graph.outputs += try graph.add(op, ids)
-    graph.outputNames.append("y\(expected.count)")
-    expected += try op.reference(operands).map { .tensor($0) }
-    descriptions.append(
-      "\(op.name) \(op.attributes.entries.map { "\($0.name): \($0.value)" }) of \(operands.map(\.type))"
-    )
+    for (result, value) in zip(try graph.add(op, ids), try op.reference(operands)) {
+      graph.outputs.append(result)
+      graph.outputNames.append("y\(expected.count)")
+      expected.append(.tensor(value))
+      descriptions.append(
+        "\(op.name) \(op.attributes.entries.map { "\($0.name): \($0.value)" }) of \(operands.map(\.type))"
+      )
+    }
   }
 
   func check() throws {
@@ -148,7 +168,8 @@ struct NodeBatch {
     else {
       return ["\(found.type), not \(expected.type)"]
     }
-    let node = graph[graph.order[index]]
+    guard let producer = graph.producer(graph.outputs[index]) else { return [] }
+    let node = graph[producer]
     let operands = node.inputs.compactMap { id in
       graph.inputs.firstIndex(of: id).flatMap { inputs[$0].tensor }
     }

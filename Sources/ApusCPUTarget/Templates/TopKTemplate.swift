@@ -61,10 +61,9 @@ struct TopKTemplate: KernelTemplate {
       }
 
       """
-    let isLong = count.estimate > 4096
     let code = KernelCode(
       source: source, parameters: [lines, count, inner, op.k],
-      blocks: isLong ? lines : lines.ceilDivided(by: Dim(max(4096 / max(count.estimate, 1), 1))),
+      blocks: lines.ceilDivided(by: Dim(max(4096 / max(count.estimate, 1), 1))),
       scratchBytes: 2 * count * Dim((key.key == "u64" ? 8 : 4) + 4))
     builder.launch(
       code, buffers: [builder.slot(node.inputs[0])] + node.outputs.map { builder.allocate($0) }, name: op.name,
