@@ -116,7 +116,7 @@ struct PlacedTrials {
       try Engine(plans: $0, device: device, hostOperations: CatalogueHostOperations())
     }
     let times = try EngineTimeDiff(engines[0], engines[1], seconds: seconds) { _, _ in }
-    var sums: [Region: (before: Double, after: Double)] = [:]
+    var sums: [Region: (before: Double, after: Double, count: Int)] = [:]
     for run in times.runs {
       guard let before = plans.first(where: { $0.profile.name == run.profile }),
         let after = changed.first(where: { $0.profile.name == run.profile })
@@ -128,19 +128,24 @@ struct PlacedTrials {
         let rows = run.steps.filter { nodes.isSuperset(of: $0.nodes) && !$0.nodes.isEmpty }
         let found = (rows.reduce(0) { $0 + ($1.first?.time ?? 0) }, rows.reduce(0) { $0 + ($1.second?.time ?? 0) })
         if found.0 <= 0 || found.1 <= 0 { continue }
-        sums[region.region, default: (0, 0)].before += found.0
-        sums[region.region, default: (0, 0)].after += found.1
+        let sum = sums[region.region] ?? (0, 0, .max)
+        sums[region.region] = (sum.before + found.0, sum.after + found.1, min(sum.count, run.count))
       }
     }
+    let whole = times.runs.reduce(0) { $0 + ($1.whole.first?.time ?? 0) }
+    let count = times.runs.map(\.count).min() ?? 0
+    // Nothing could be run: nothing is known.
+    if whole <= 0 || count == 0 { return [] }
     var entries: [TimingCache.Entry] = []
     for (region, way) in ways {
-      // Of what no step shows nothing is gained.
-      let sum = sums[region] ?? (1e-6, 1e-6)
+      // Of what no step shows nothing is gained: whole runs are the same.
+      let sum = sums[region] ?? (whole, whole, count)
       ratios[region, default: [:]][way] = sum.after / sum.before
       let keys = keys(region, way)
       entries += [
-        TimingCache.Entry(key: keys.before, place: place, tactic: "placed before", seconds: sum.before, runs: 5),
-        TimingCache.Entry(key: keys.after, place: place, tactic: "placed after", seconds: sum.after, runs: 5),
+        TimingCache.Entry(
+          key: keys.before, place: place, tactic: "placed before", seconds: sum.before, runs: sum.count),
+        TimingCache.Entry(key: keys.after, place: place, tactic: "placed after", seconds: sum.after, runs: sum.count),
       ]
     }
     return entries.sorted { $0.key < $1.key }

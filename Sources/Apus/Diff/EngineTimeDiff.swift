@@ -30,6 +30,8 @@ package struct EngineTimeDiff: Sendable {
     package var profile: String
     package var whole: Row
     package var steps: [Row]
+    /// Times that each figure is of.
+    package var count: Int
   }
 
   package private(set) var runs: [Run] = []
@@ -62,7 +64,8 @@ package struct EngineTimeDiff: Sendable {
         try a.measure(one, count)
         try b.measure(two, count)
       }
-      runs.append(Run(profile: name, whole: Self.row([], a.whole, b.whole, []), steps: Self.rows(a, b)))
+      runs.append(
+        Run(profile: name, whole: Self.row([], a.whole, b.whole, []), steps: Self.rows(a, b), count: a.whole.count))
     }
   }
 
