@@ -48,17 +48,18 @@ package struct CPUCodeTarget: Target {
   /// Names of all ways to write loops.
   package static let loopTactics = LoopSchedule.all.map(\.name)
 
-  /// Those that give other loops than the ones before them.
+  /// Those that give other loops than the ones before them, by what they should take.
   package func loopTactics(_ kernel: Kernel) -> [String] {
     if LoopEmitter(kernel).work.estimate < LoopSchedule.leastWork { return [] }
-    var found: [(name: String, code: KernelCode)] = []
+    let costs = CPUCosts(cpu)
+    var found: [(name: String, code: EmittedKernel, cost: Double)] = []
     for (name, schedule) in LoopSchedule.all {
-      let code = loops(kernel, schedule)
-      if !found.contains(where: { $0.code.source == code.source && $0.code.blocks == code.blocks }) {
-        found.append((name, code))
-      }
+      let emitter = LoopEmitter(kernel, schedule)
+      let code = emitter.function()
+      if found.contains(where: { $0.code.text == code.text && $0.code.blocks == code.blocks }) { continue }
+      found.append((name, code, emitter.cost(lanes: cpu.vectorBytes / 4, code.blocks).microseconds(costs)))
     }
-    return found.map(\.name)
+    return found.map { TacticCandidate(name: $0.name, microseconds: $0.cost) }.cheapestFirst.map(\.name)
   }
 
   private func loops(_ kernel: Kernel, _ schedule: LoopSchedule) -> KernelCode {

@@ -1,3 +1,4 @@
+import ApusCompiler
 import ApusCore
 import ApusKernel
 
@@ -25,6 +26,10 @@ final class LoopEmitter {
   private var tileNames: [Expr: String] = [:]
   /// The scope around the tile loop and the innermost variable, when reductions are tiled.
   private var tileScope: (scope: Scope, variable: LoopVariable)?
+  /// Pieces of rows that tiled reductions read, as far as they have been written.
+  private var pieces = 0.0
+  /// Accumulators of reductions, and their steps one after the other.
+  private var (folds, chained) = (0.0, 0.0)
 
   /// - Parameter tileBuffer: a buffer whose loads are no elements in memory but this text: the accumulator tile of a template.
   init(
@@ -235,6 +240,31 @@ final class LoopEmitter {
     Dim.minimum(Dim.minimum(work.ceilDivided(by: Dim(schedule.grain)), parallel), 64)
   }
 
+  /// Elements that lie across and take as long as a vector of those that follow one another.
+  private static let scattered = 4.0
+
+  /// What the function that has been written does, with vectors of so many elements.
+  func cost(lanes: Int, _ blocks: Dim) -> KernelWork {
+    let (lanes, elements) = (Double(lanes), iterations(kernel.variables))
+    let steps = Double(work.estimate) / lanes
+    let functions = arena.reachable(kernel.stores.map(\.value)).count { expr in
+      switch arena[expr] {
+      case .unary(let function, _), .binary(let function, _, _): function.isExpensive
+      default: false
+      }
+    }
+    var cost = KernelWork()
+    // What lies across is put together element by element.
+    cost.stores = elements / (crossVariable() == nil ? lanes : min(lanes, Self.scattered))
+    // An element and its sum, which are both in memory.
+    cost.again = 2 * (steps - elements / lanes)
+    cost.activations = 2 * elements / lanes
+    cost.functions = steps * Double(functions) / Double(schedule.unrolling ?? 1)
+    (cost.pieces, cost.folds, cost.chained) = (pieces, folds, chained)
+    cost.blocks = blocks.estimate
+    return cost
+  }
+
   /// Scalar steps of all loops.
   var work: Dim {
     var work = kernel.iterations
@@ -318,6 +348,9 @@ final class LoopEmitter {
     }
     let start = CDialect.identity(reduction, dtype)
     if let lanes {
+      let count = iterations(of: scope)
+      folds += count * Double(lanes)
+      chained += count * iterations(bound) / Double(lanes)
       scope.text += "    APUS_ALIGNED \(type) \(accumulator)[\(lanes)];\n"
       scope.text += "    for (i64 l = 0; l < \(lanes); l++) \(accumulator)[l] = \(start);\n    {\n\(loops)    }\n"
       scope.text += "    \(type) \(name) = \(accumulator)[0];\n"
@@ -328,6 +361,15 @@ final class LoopEmitter {
     scope.text += "    \(type) \(accumulator) = \(start);\n"
     if isSearch { scope.text += "    i64 \(name) = 0;\n" }
     scope.text += "    {\n\(loops)    }\n"
+  }
+
+  /// How often what is in a scope is computed.
+  private func iterations(of scope: Scope) -> Double {
+    iterations(kernel.variables.filter { scope.variables.contains($0.name) })
+  }
+
+  private func iterations(_ variables: [LoopVariable]) -> Double {
+    variables.reduce(1) { $0 * Double($1.extent.estimate) }
   }
 
   /// Independent accumulators of a reduction, so that its loop is vector code in a fixed order; nil for loops too short.
@@ -384,6 +426,9 @@ final class LoopEmitter {
 
         """
     }
+    let tiles = variable.extent.ceilDivided(by: Dim(schedule.tile)).estimate
+    // Whole rows follow one another.
+    if tiles > 1 { pieces += iterations(of: around) * iterations(bound) * Double(tiles) }
     around.text += "    APUS_ALIGNED \(type) \(accumulator)[\(schedule.tile)];\n"
     if isSearch { around.text += "    i64 \(name)[\(schedule.tile)];\n" }
     let start = CDialect.identity(reduction, dtype)

@@ -114,17 +114,30 @@ enum Grain: String, CaseIterable {
   }
 
   /// Ways to compute a region in all grains, by what they should take. Of grains that divide it alike the first is enough.
-  static func tactics(_ ways: [(name: String, work: (Grain) -> KernelWork)], _ costs: CPUCosts) -> [TacticCandidate] {
+  ///
+  /// - Parameter activations: elements that are read and written, whichever way it is.
+  static func tactics(
+    _ ways: [(name: String, work: (Grain) -> KernelWork)], activations: Double = 0, _ cpu: CPUTarget
+  ) -> [TacticCandidate] {
+    let costs = CPUCosts(cpu)
     var found: [TacticCandidate] = []
     for way in ways {
       var seen: Set<Int> = []
       for grain in allCases {
-        let work = way.work(grain)
+        var work = way.work(grain)
         guard seen.insert(work.blocks).inserted else { continue }
+        work.activations = activations / Double(cpu.vectorBytes / 4)
         found.append(TacticCandidate(name: grain.name(way.name), microseconds: work.microseconds(costs)))
       }
     }
-    return found.enumerated().sorted {
+    return found.cheapestFirst
+  }
+}
+
+extension [TacticCandidate] {
+  /// By what they should take; those that take the same stay in their order.
+  var cheapestFirst: [TacticCandidate] {
+    enumerated().sorted {
       let (a, b) = ($0.element.microseconds ?? 0, $1.element.microseconds ?? 0)
       return a == b ? $0.offset < $1.offset : a < b
     }.map(\.element)

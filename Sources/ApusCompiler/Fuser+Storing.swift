@@ -67,7 +67,7 @@ extension Fuser {
     _ region: AnchorRegion, by template: any KernelTemplate, _ builder: inout StepBuilder
   ) throws(BuildError) {
     var tactics = template.tactics(for: region).map(\.name)
-    if !region.inside.isEmpty { tactics.insert(AnchorRegion.apart, at: min(1, tactics.count)) }
+    if !region.inside.isEmpty, !tactics.contains(AnchorRegion.apart) { tactics.append(AnchorRegion.apart) }
     if let tactic, !tactics.contains(tactic) {
       throw BuildError("APUS-B-0054", "template '\(template.name)' computes nothing here by '\(tactic)'")
     }

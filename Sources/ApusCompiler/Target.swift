@@ -260,7 +260,7 @@ package struct AnchorRegion {
   package var inside: [AnchorRegion] = []
 
   /// The tactic that computes what is inside by steps of its own.
-  static let apart = "apart"
+  package static let apart = "apart"
 
   /// Its nodes behind those of the regions inside.
   var allNodes: [NodeID] { inside.flatMap(\.allNodes) + nodes }

@@ -83,7 +83,7 @@ struct AttentionTemplate: KernelTemplate {
             return work
           }
         )
-      }, CPUCosts(cpu))
+      }, cpu)
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {

@@ -65,6 +65,15 @@ struct WindowForm {
   var images: Int {
     batch.symbols.allSatisfy { $0.opt != nil } ? batch.estimate : max(1, batch.range.lower)
   }
+
+  /// Elements that are read and written, to reckon with.
+  func activations(outputs: Int) -> Double {
+    Double(images) * (inputPixels * Double(channels) + outputPixels * Double(outputs))
+  }
+
+  /// Pixels of an image that is read, and of one that is written, to reckon with.
+  var inputPixels: Double { Double(height.estimate) * Double(width.estimate) }
+  var outputPixels: Double { Double(outHeight.estimate) * Double(outWidth.estimate) }
 }
 
 /// NHWC convolution in f32 with constant weights, as an implicit matrix product.
@@ -137,7 +146,7 @@ struct ConvTemplate: KernelTemplate {
         case .line(let line): return (way.name, { line.work($0) })
         case .spread(let spread): return (way.name, { spread.work($0) })
         }
-      }, CPUCosts(cpu))
+      }, activations: form.activations(outputs: weights.shape[0]), cpu)
   }
 
   /// Micro-tiles whose rows are found at once, as `conv.h` has it.
@@ -249,8 +258,12 @@ struct DepthwiseTemplate: KernelTemplate {
 
   /// Macros that say which windows there is code for; most have none of their own.
   static func window(_ form: WindowForm) -> [String] {
-    let hasOwn = form.dilations.1 == 1 && [3, 5].contains(form.kernel.1) && [1, 2].contains(form.strides.1)
+    let hasOwn = hasOwnText(form)
     return ["DW_KW \(hasOwn ? form.kernel.1 : 0)", "DW_SW \(hasOwn ? form.strides.1 : 0)"]
+  }
+
+  private static func hasOwnText(_ form: WindowForm) -> Bool {
+    form.dilations.1 == 1 && [3, 5].contains(form.kernel.1) && [1, 2].contains(form.strides.1)
   }
 
   /// Channels that a unit of work goes over a row for, the usual number first.
@@ -269,27 +282,51 @@ struct DepthwiseTemplate: KernelTemplate {
       let form = WindowForm(region.node, in: region.graph, kernel: Array(weights.shape.dropFirst().dropLast()))
     else { return [] }
     let outputs = weights.shape[0]
-    let (height, width) = (form.outHeight.estimate, form.outWidth.estimate)
-    let lanes = cpu.vectorBytes / 4
-    let rows = Double(form.images * height)
-    let vectors = rows * Double(width * ((outputs + lanes - 1) / lanes))
-    let ways = Self.widths.filter { $0 == Self.widths[0] || $0 / 2 < outputs }.map { channels in
+    let rows = Double(form.images) * Double(form.outHeight.estimate)
+    let ways = Self.widths.filter { $0 == Self.widths[0] || $0 / 2 < outputs }.map { width in
       (
-        name: name(channels),
+        name: name(width),
         work: { (grain: Grain) in
-          var work = KernelWork()
-          let units = rows * Double((outputs + channels - 1) / channels)
-          let wanted = 2 * rows * Double(width * outputs * (form.taps + 4)) / Double(operations(grain))
-          work.blocks = Int(min(max(wanted.rounded(.up), 1), units, 64))
-          work.products = vectors * Double(form.taps)
-          work.loads = work.products
-          work.stores = vectors
-          work.tiles = units * Double((width + 7) / 8)
+          var work = work(form, outputs: outputs, width: width)
+          let units = rows * Double(Self.groups(outputs, width))
+          let wanted = 2 * rows * Double(form.outWidth.estimate) * Double(outputs * (form.taps + 4))
+          work.blocks = Int(min(max((wanted / Double(operations(grain))).rounded(.up), 1), units, 64))
           return work
         }
       )
     }
-    return Grain.tactics(ways, CPUCosts(cpu))
+    return Grain.tactics(ways, activations: form.activations(outputs: outputs), cpu)
+  }
+
+  private static func groups(_ outputs: Int, _ width: Int) -> Int { (outputs + width - 1) / width }
+
+  /// What filtering all images does, by groups of so many channels at most.
+  func work(_ form: WindowForm, outputs: Int, width: Int = widths[0]) -> KernelWork {
+    let lanes = cpu.vectorBytes / 4
+    let vectors = (outputs + lanes - 1) / lanes
+    let rows = Double(form.images) * Double(form.outHeight.estimate)
+    // Blocks of 8 pixels; of those left over up to 4 take as long as 4, more as long as 8.
+    let (pixels, rest) = (form.outWidth.estimate, form.outWidth.estimate % 8)
+    let blocks = (pixels + 7) / 8
+    let covered = pixels / 8 * 8 + (rest == 0 ? 0 : rest <= 4 ? 4 : 8)
+    var work = KernelWork()
+    let lines = rows * Double(vectors)
+    work.products = lines * Double(covered * form.taps)
+    // Pixels of a row of a window are read once for all results of a block where the text has it for its width.
+    work.loads =
+      Self.hasOwnText(form)
+      ? lines * Double(((covered - blocks) * form.strides.1 + 2 * blocks * form.kernel.1) * form.kernel.0)
+      : lines * Double((covered + blocks) * form.taps)
+    work.stores = lines * Double(pixels)
+    let groups = Self.groups(outputs, width)
+    work.tiles = rows * Double(groups * blocks)
+    work.columns = lines * Double(blocks)
+    // Rows that the window of the row before has read too.
+    let window = 4 * Double(form.width.estimate) * Double(form.kernel.0 * outputs) / Double(groups)
+    work.again =
+      lines * Double(form.width.estimate) * Double(max(0, form.kernel.0 - form.strides.0))
+      * KernelWork.beyondFirst(window)
+    return work
   }
 
   func emit(_ region: AnchorRegion, into builder: inout StepBuilder) throws(BuildError) {

@@ -48,7 +48,9 @@ struct MatmulTemplate: KernelTemplate {
     let blocks = blocks(form, region).map { block in
       (name: tactic(form, block), work: { (grain: Grain) in block.work(sizes, grain) })
     }
-    return Grain.tactics(blocks + splits(form, region).map { split in (split.name, { split.work($0) }) }, CPUCosts(cpu))
+    return Grain.tactics(
+      blocks + splits(form, region).map { split in (split.name, { split.work($0) }) },
+      activations: sizes.groups * sizes.rows * (sizes.depth + Double(sizes.columns)), cpu)
   }
 
   /// The blocks that can be used, the preferred one first: a constant that others read too has the layout of that one.

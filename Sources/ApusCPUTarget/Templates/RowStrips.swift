@@ -86,7 +86,72 @@ struct RowStrips {
   static func tactics(for region: AnchorRegion, cpu: CPUTarget) -> [TacticCandidate] {
     var region = region
     region.tactic = nil
-    return RowStrips(region, cpu: cpu)?.ways(region).map { TacticCandidate(name: $0.name) } ?? []
+    guard let usual = RowStrips(region, cpu: cpu) else { return [] }
+    let costs = CPUCosts(cpu)
+    let strips = usual.ways(region).map { TacticCandidate(name: $0.name, microseconds: $0.work.microseconds(costs)) }
+    return (strips + [TacticCandidate(name: AnchorRegion.apart, microseconds: usual.apart(costs))]).cheapestFirst
+  }
+
+  /// What the convolution and its products take one by one, with what lies between them in memory.
+  private func apart(_ costs: CPUCosts) -> Double {
+    var between = KernelWork()
+    between.blocks = KernelWork.cores
+    between.launches = 0
+    var sum = 0.0
+    for region in [widen, filter, project].compactMap({ $0 }) {
+      var alone = region
+      alone.inside = []
+      let tactics =
+        Self.isFilter(region)
+        ? DepthwiseTemplate(cpu: cpu).tactics(for: alone) : ConvTemplate(cpu: cpu).tactics(for: alone)
+      sum += tactics.first?.microseconds ?? 0
+      between.launches += 1
+    }
+    between.touched = elementsBetween / Double(cpu.vectorBytes / 4)
+    between.spilled = between.touched * KernelWork.beyondSecond(4 * elementsBetween)
+    return sum + between.microseconds(costs)
+  }
+
+  /// Elements of what lies between two of them.
+  private var elementsBetween: Double {
+    let pixels = (widen == nil ? 0 : form.inputPixels) + (project == nil ? 0 : form.outputPixels)
+    return Double(form.images) * pixels * Double(form.channels)
+  }
+
+  /// What it does.
+  private var work: KernelWork {
+    let outputs = project.map { columns(of: $0) } ?? form.channels
+    let images = Double(form.images)
+    let lanes = Double(cpu.vectorBytes / 4)
+    let units = form.images * ((form.outHeight.estimate + rows - 1) / rows)
+    // A block computes the rows anew that it shares with the one before, and moves those that its own strips share.
+    let overlap = Double(max(0, wideRows - rows * form.strides.0))
+    let row = Double(form.width.estimate)
+    var work = DepthwiseTemplate(cpu: cpu).work(form, outputs: form.channels)
+    work.blocks = min(max((units + Self.stripsPerBlock - 1) / Self.stripsPerBlock, min(units, Self.leastBlocks)), 64)
+    var (strip, weights) = (0.0, 0.0)
+    if let widen {
+      let height = images * Double(form.height.estimate) + max(0, Double(work.blocks) - images) * overlap
+      work.add(product(rows: height * row, columns: form.channels, depth: depth(of: widen)))
+      work.again += Double(units - work.blocks) * overlap * row * Double(form.channels) / lanes
+      strip += Double(wideRows) * row * Double(form.channels)
+      weights += Double(depth(of: widen) * form.channels)
+    }
+    if project != nil {
+      work.add(product(rows: images * form.outputPixels, columns: outputs, depth: form.channels))
+      strip += Double(rows * form.outWidth.estimate * form.channels)
+      weights += Double(form.channels * outputs)
+    }
+    work.touched = min(elementsBetween, Double(KernelWork.cores) * strip) / lanes
+    work.spilled = elementsBetween / lanes * KernelWork.beyondSecond(4 * (strip + weights))
+    let inputs = widen.map { depth(of: $0) } ?? form.channels
+    let elements = form.inputPixels * Double(inputs) + form.outputPixels * Double(outputs)
+    work.activations = images * elements / lanes
+    return work
+  }
+
+  private func product(rows: Double, columns: Int, depth: Int) -> KernelWork {
+    block(columns: columns).work(ProductSizes(rows: rows, columns: columns, depth: Double(depth)), .usual)
   }
 
   /// The block of a product with so many columns: the wished one, where it is one of those.
@@ -190,8 +255,10 @@ struct RowStrips {
   /// Rows of the convolution's input that a strip needs.
   private var wideRows: Int { (rows - 1) * form.strides.0 + (form.kernel.0 - 1) * form.dilations.0 + 1 }
 
-  private func columns(of stage: Stage) -> Int {
-    let type = stage.region.graph.tensorType(stage.region.node.outputs[0])
+  private func columns(of stage: Stage) -> Int { columns(of: stage.region) }
+
+  private func columns(of region: AnchorRegion) -> Int {
+    let type = region.graph.tensorType(region.node.outputs[0])
     return type.shape.last?.constantValue ?? form.channels
   }
 
@@ -219,7 +286,7 @@ struct RowStrips {
     func matmul(_ prefix: String, from: String, rows: String) -> String {
       let stage = stages.first { $0.prefix == prefix }
       let depth = stage.flatMap { $0.region.graph.tensorType($0.region.node.inputs[0]).shape.last?.constantValue } ?? 0
-      let outputs = stage.map(columns) ?? 0
+      let outputs = stage.map { columns(of: $0) } ?? 0
       return """
         const apus_matmul_args g = {.a = \(from), .b = places[\(weights(prefix))], .ctx = &ctx, .batch = 1, .inner = 1, .M = \(rows),
               .N = \(outputs), .K = \(depth), .aRow = \(depth), .aK = 1};
