@@ -1,6 +1,7 @@
 package import ApusCompiler
 import ApusCore
 package import ApusImport
+import ApusOps
 package import ApusPlan
 
 #if canImport(FoundationEssentials)
@@ -44,13 +45,18 @@ public struct TacticChoice: Sendable {
   public var fusing: [[String]]
   /// Names of nodes of which no two are to be in one step; a single one is to have a step of its own.
   public var keepingApart: [[String]]
+  /// Names of convolutions and pools whose channels are to come before their pixels, and of those whose are to come last.
+  public var channelsFirst: [String]
+  public var channelsLast: [String]
 
   public init(
     tuning: Tuning = .off, timingCache: URL? = nil, lock: URL? = nil, lockOutput: URL? = nil, fusing: [[String]] = [],
-    keepingApart: [[String]] = []
+    keepingApart: [[String]] = [], channelsFirst: [String] = [], channelsLast: [String] = []
   ) {
     self.fusing = fusing
     self.keepingApart = keepingApart
+    self.channelsFirst = channelsFirst
+    self.channelsLast = channelsLast
     self.tuning = tuning
     self.timingCache = timingCache
     self.lock = lock
@@ -82,12 +88,15 @@ package func build(
   choosing choice: TacticChoice
 ) throws -> (result: BuildResult, tuning: TuningReport?) {
   var options = options
-  options.wishes = FusionWishes(together: choice.fusing, apart: choice.keepingApart)
+  options.wishes = Wishes(
+    together: choice.fusing, apart: choice.keepingApart,
+    layouts: [(choice.channelsFirst, .nchw), (choice.channelsLast, .nhwc)].filter { !$0.0.isEmpty }.map(
+      Wishes.Layout.init))
   if let path = choice.lock?.path {
     let lock = try TacticLock(path: path)
     if !options.wishes.isEmpty, options.wishes != lock.wishes {
       throw BuildError(
-        "APUS-B-0067", "a lock says already what is computed together", place: path,
+        "APUS-B-0067", "a lock says already what is computed together and in which layout", place: path,
         hint: "Build without it and write another one with --write-lock.")
     }
     options.lock = lock
@@ -117,15 +126,15 @@ package func build(
     result.plans = tuned
     var hasChanged = !found.changes.isEmpty
     if let effort = choice.tuning.effort, let budget,
-      let fusions = try fusions(
+      let trials = try decisionTrials(
         model, backend, names, jobs, options, result, effort,
         within: budget.keeping(rebuilding + result.plans.timingDuration), rebuilding: rebuilding,
         runs: found.expectedRuns, &cache)
     {
-      report?.fusions = fusions.trials
-      result.plans = fusions.plans
-      hasChanged = hasChanged || options.wishes != fusions.wishes
-      options.wishes = fusions.wishes
+      report?.trials = trials.trials
+      result.plans = trials.plans
+      hasChanged = hasChanged || options.wishes != trials.wishes
+      options.wishes = trials.wishes
     }
     if hasChanged, options.earlier.isEmpty {
       let warnings = result.warnings
@@ -134,8 +143,8 @@ package func build(
       result.warnings = warnings
     }
     report?.duration = .now - start
-    for trial in report?.fusions ?? [] {
-      result.log.measure(trial.producer, into: trial.consumer, microseconds: 1e6 * trial.measured)
+    for trial in report?.trials ?? [] {
+      for decision in trial.decisions { result.log.measure(decision, microseconds: 1e6 * trial.measured(decision)) }
     }
   }
   if let path = choice.lockOutput?.path {
@@ -147,25 +156,25 @@ package func build(
   return (result, report)
 }
 
-/// Tries fusion decisions the other way in the time that is left; nil where there is none, or several targets share the decisions.
-private func fusions(
+/// Tries decisions about the whole graph the other way in the time that is left; nil where there is none, or several targets share the decisions.
+private func decisionTrials(
   _ model: Model, _ backend: Backend, _ names: [String], _ jobs: Int?, _ options: BuildOptions, _ result: BuildResult,
   _ effort: TuningEffort, within budget: TimeBudget, rebuilding: Duration, runs: Duration,
   _ cache: inout TimingCacheFile
-) throws -> FusionTrials? {
-  guard effort.fusionCount > 0, budget.left > .zero, result.plans.targets.count == 1, options.earlier.isEmpty,
+) throws -> DecisionTrials? {
+  guard effort.trialCount > 0, budget.left > .zero, result.plans.targets.count == 1, options.earlier.isEmpty,
     let device = try? backend.makeDevice(nil), (try? Engine.plans(of: result.plans, fitting: device)) != nil
   else { return nil }
-  var trials = FusionTrials(
+  var trials = DecisionTrials(
     model, for: backend, targets: names, jobs: jobs, options: options, plans: result.plans, on: device,
     expecting: rebuilding + .milliseconds(500) + runs * EngineTimeDiff.leastRuns)
-  try trials.run(result.log, most: effort.fusionCount, within: budget, &cache)
+  try trials.run(result.log, most: effort.trialCount, within: budget, &cache)
   return trials
 }
 
 /// A lock of plans, with what was measured.
 package func lock(
-  _ plans: [Plan], _ wishes: FusionWishes, _ backend: Backend, _ jobs: Int?, _ report: TuningReport?
+  _ plans: [Plan], _ wishes: Wishes, _ backend: Backend, _ jobs: Int?, _ report: TuningReport?
 ) throws(BuildError) -> TacticLock {
   var compilers: [Fingerprint: String] = [:]
   for fingerprint in plans.targets {

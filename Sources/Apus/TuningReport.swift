@@ -16,25 +16,22 @@ package struct TuningReport: Sendable {
     package var isKept: Bool
   }
 
-  /// A fusion decision that was tried the other way.
-  package struct Fusion: Sendable {
-    /// Nodes of the model: whether the first is computed inside of the second.
-    package var producer: String
-    package var consumer: String
-    package var wasTaken: Bool
-    /// What taking it was predicted to save.
-    package var predicted: Double
-    /// Seconds of the steps that it changes; equal where the difference is within the noise.
+  /// Decisions that were tried the other way together.
+  package struct Trial: Sendable {
+    package var decisions: [FusionLog.Entry]
+    /// Seconds of the steps that they change; equal where the difference is within the noise.
     package var secondsBefore: Double
     package var secondsAfter: Double
     package var isAdopted: Bool
 
-    /// What taking it saves.
-    package var measured: Double { (secondsBefore - secondsAfter) * (wasTaken ? -1 : 1) }
+    /// What a decision to take something in, or to have channels last, saves.
+    package func measured(_ decision: FusionLog.Entry) -> Double {
+      (secondsBefore - secondsAfter) * (decision.isTaken ? -1 : 1)
+    }
   }
 
   package var changes: [Tuner.Change] = []
-  package var fusions: [Fusion] = []
+  package var trials: [Trial] = []
   /// How well the cost model ordered the tactics of each region.
   package var rankings: [Ranking] = []
   package var runs: [Run] = []

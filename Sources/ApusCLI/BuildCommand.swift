@@ -1,6 +1,7 @@
 import Apus
 import ApusCompiler
 import ApusCore
+import ApusOps
 import ApusPlan
 import ArgumentParser
 
@@ -33,6 +34,7 @@ struct BuildCommand: ParsableCommand {
         apus build model.onnx --lock model.lock
         apus build model.onnx --backend cuda --aux-streams 2
         apus build model.onnx --fuse mean,norm --no-fuse softmax --log-fusions fusions.txt
+        apus build model.onnx --layout stem/conv=nchw --log-fusions decisions.txt
         apus build model.onnx --backend cuda --target sm_90a --timing-cache h200.timings
         apus build model.onnx --profile "decode: seq=1" --profile "prefill: seq=1..512@256"
         apus build model.onnx --profile "prefill: input_ids=1x1..1x512@1x256"
@@ -48,7 +50,7 @@ struct BuildCommand: ParsableCommand {
 
       By --tune off (the default) a cost model chooses how steps are computed; quick times the first few ways of each on this \
       machine's device, 10 s at most, full all of them, 5 minutes at most; a time is a limit for what it takes to measure, \
-      compare and build again. Where time is left and there is one target, fusion decisions are tried the other way. With a lock nothing is measured: engines of the same model, options and compiler have the same bytes.
+      compare and build again. Where time is left and there is one target, fusion decisions and layouts are tried the other way. With a lock nothing is measured: engines of the same model, options and compiler have the same bytes.
       """)
 
   @Argument(help: "The model (.onnx).", completion: .file())
@@ -122,6 +124,12 @@ struct BuildCommand: ParsableCommand {
       valueName: "NODE,…"))
   var noFuse: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Put the channels of these convolutions or pools before their pixels (nchw) or last (nhwc, as usual); repeatable.",
+      valueName: "NODE,…=nchw|nhwc"))
+  var layout: [String] = []
+
   @OptionGroup var timings: TimingCacheOption
 
   @Option(help: ArgumentHelp("Compilers to run at once (default: the cores).", valueName: "N"))
@@ -129,7 +137,7 @@ struct BuildCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Write which fusions were taken and refused, why, and what each should gain.", valueName: "FILE"),
+      "Write which fusions and layouts were taken and refused, why, and what each should gain.", valueName: "FILE"),
     completion: .file())
   var logFusions: String?
 
@@ -168,7 +176,8 @@ struct BuildCommand: ParsableCommand {
       tuning: request.tuning, timingCache: timings.path.map { URL(fileURLWithPath: $0) },
       lock: lock.map { URL(fileURLWithPath: $0) }, lockOutput: writeLock.map { URL(fileURLWithPath: $0) },
       fusing: fuse.map(Self.names),
-      keepingApart: noFuse.map(Self.names))
+      keepingApart: noFuse.map(Self.names), channelsFirst: request.layouts.names(.nchw),
+      channelsLast: request.layouts.names(.nhwc))
     var (result, tuning) = try build(
       model, for: request.backend, targets: targets, jobs: jobs, options: options, choosing: choice)
     result.warnings += tuning?.warnings ?? []
@@ -193,6 +202,7 @@ struct BuildCommand: ParsableCommand {
     var shapes: [String: [Int]]
     var profiles: ProfileDeclarations
     var tuning: Tuning
+    var layouts: LayoutArguments
   }
 
   /// Checks what can be checked before the model is read, all at once.
@@ -234,6 +244,8 @@ struct BuildCommand: ParsableCommand {
     for list in noFuse where Self.names(list).isEmpty {
       problems.add("APUS-C-0035", "a node is needed", place: "--no-fuse \(list)", hint: "Name it as --no-fuse A.")
     }
+    var layouts = LayoutArguments()
+    do { layouts = try LayoutArguments(layout) } catch { for problem in error.problems { problems.add(problem) } }
     var tuning = Tuning.off
     do { tuning = try tune.map { text throws(UsageError) in try Tuning(text, place: "--tune") } ?? .off } catch {
       for problem in error.problems { problems.add(problem) }
@@ -251,7 +263,9 @@ struct BuildCommand: ParsableCommand {
     }
     try problems.throwIfAny()
     guard let chosen else { throw UsageError(problems: problems.found) }
-    return Request(backend: chosen, targets: targets, shapes: shapes, profiles: declared, tuning: tuning)
+    return Request(
+      backend: chosen, targets: targets, shapes: shapes, profiles: declared, tuning: tuning,
+      layouts: layouts)
   }
 
   /// The profiles to build: those to add, or those of a new engine.

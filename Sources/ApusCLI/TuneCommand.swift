@@ -64,7 +64,7 @@ struct TuneCommand: ParsableCommand {
     let path = output ?? engine
     if output != nil || !report.changes.isEmpty { try EngineFile.write(tuned, to: path) }
     if let writeLock {
-      let lock = try lock(tuned, FusionWishes(), .named(tuned[0].fingerprint.backend), jobs, report)
+      let lock = try lock(tuned, Wishes(), .named(tuned[0].fingerprint.backend), jobs, report)
       try AtomicFile.write(Array(lock.text.utf8), to: writeLock)
     }
     progress.finish()

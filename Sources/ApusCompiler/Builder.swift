@@ -26,14 +26,14 @@ package struct BuildOptions: Sendable {
   package var locksStrictly = true
   /// What measuring chose, where there is no lock.
   package var chosen: RegionTactics?
-  /// What is to be computed together or apart, whatever the cost model says.
-  package var wishes: FusionWishes
+  /// What is decided, whatever the cost model says.
+  package var wishes: Wishes
   package var progress: @Sendable (BuildPhase, Int, Int) -> Void
 
   package init(
     passes: [Pass] = Pass.standard, fuses: Bool = true, profiles: [Profile] = [], earlier: [Plan] = [],
     breaks: [String] = [], breaksAtHost: Bool = false, allowsHostOperations: Bool = true,
-    auxiliaryStreams: Int = Self.usualAuxiliaryStreams, lock: TacticLock? = nil, wishes: FusionWishes = FusionWishes(),
+    auxiliaryStreams: Int = Self.usualAuxiliaryStreams, lock: TacticLock? = nil, wishes: Wishes = Wishes(),
     progress: @escaping @Sendable (BuildPhase, Int, Int) -> Void = { _, _, _ in }
   ) {
     self.passes = passes
@@ -247,7 +247,7 @@ package enum Builder {
     var graph = source
     for (index, pass) in options.passes.enumerated() {
       progress(index)
-      try pass.apply(&graph, &log)
+      try pass.apply(&graph, &log, PassSettings(wishes: options.wishes, target: target))
     }
     if !options.passes.isEmpty {
       RaiseAttention.writeOut(&graph, for: target, &log)

@@ -11,7 +11,7 @@ struct ControlLowering {
   /// The tactics that measuring chose.
   var chosen: RegionTactics?
   /// What is to be computed together or apart.
-  var wishes = FusionWishes()
+  var wishes = Wishes()
 
   /// Emits the node's steps; false when the node is no control flow that has a compiled form.
   ///

@@ -156,7 +156,7 @@ extension Fuser {
     }
     let root = producer.stem?.value ?? value
     if producer.anchor != nil, taken.contains(where: { $1.anchor != nil && ($1.stem?.value ?? $0) != root }) {
-      return Refusal("another anchor is already inside")
+      return Refusal("another anchor is already inside", isRival: true)
     }
     var trial = taken
     trial[value] = producer

@@ -7,8 +7,11 @@ struct Refusal {
   /// How often each element would be computed, and operations on top, where it is refused because of what that costs.
   let repeats: Double?
   let heavyWork: Double?
+  /// Whether something else that a template computes is inside in its place.
+  let isRival: Bool
 
-  init(_ reason: String, repeats: Double? = nil, heavyWork: Double? = nil) {
+  init(_ reason: String, repeats: Double? = nil, heavyWork: Double? = nil, isRival: Bool = false) {
+    self.isRival = isRival
     self.reason = reason
     self.repeats = repeats
     self.heavyWork = heavyWork
@@ -30,11 +33,13 @@ extension Fuser {
   mutating func record(
     _ producer: Pending, into id: NodeID, _ value: ValueID, taken: Bool, _ reason: String, _ refusal: Refusal?
   ) {
-    log.record(
-      FusionLog.Entry(
-        producer: describe(producer.nodes), consumer: describe([id]), isTaken: taken, reason: reason,
-        producerNodes: names(producer.nodes), consumerNode: graph[id].name,
-        microseconds: refusal?.isByCost == false ? nil : gain(of: value, producer, refusal)))
+    var entry = FusionLog.Entry(
+      producer: describe(producer.nodes), consumer: describe([id]), isTaken: taken, reason: reason)
+    entry.producerNodes = names(producer.nodes)
+    entry.consumerNode = graph[id].name
+    entry.isRival = refusal?.isRival ?? false
+    if refusal?.isByCost != false { entry.microseconds = gain(of: value, producer, refusal) }
+    log.record(entry)
   }
 
   /// Writes down that a node reads from memory what else could have been computed inside.

@@ -1,6 +1,15 @@
-/// What was considered for fusion and why it was taken or refused, in order.
+/// What was considered for fusion and for another layout, and why it was taken or refused, in order.
 package struct FusionLog: Sendable {
+  /// What is decided.
+  package enum Subject: Sendable {
+    /// Whether something is computed inside of something else.
+    case fusion
+    /// Whether channels are last.
+    case layout
+  }
+
   package struct Entry: Sendable {
+    package var subject = Subject.fusion
     /// What would be computed inside `consumer` instead of being stored.
     package let producer: String
     package let consumer: String
@@ -13,6 +22,25 @@ package struct FusionLog: Sendable {
     package var microseconds: Double?
     /// What taking it was measured to save in a run; 0 for what is within the noise. Nil where that was not tried.
     package var measuredMicroseconds: Double?
+    /// Whether the other way may be faster, however far the estimate is off.
+    package var isOpen = true
+    /// Whether it is refused only because the consumer takes in something else that a template computes.
+    package var isRival = false
+
+    package init(producer: String, consumer: String, isTaken: Bool, reason: String) {
+      self.producer = producer
+      self.consumer = consumer
+      self.isTaken = isTaken
+      self.reason = reason
+    }
+
+    /// Which decision it is; nil where nothing can be wished for.
+    package var key: [String]? {
+      guard let producer = producerNodes.last, !producer.isEmpty, !consumerNode.isEmpty,
+        subject == .layout || producer != consumerNode
+      else { return nil }
+      return [subject == .layout ? "layout" : "fusion", producer, consumerNode]
+    }
   }
 
   package private(set) var entries: [Entry] = []
@@ -25,10 +53,10 @@ package struct FusionLog: Sendable {
 
   package mutating func record(_ entry: Entry) { entries.append(entry) }
 
-  /// Adds what was measured of a decision.
-  package mutating func measure(_ producer: String, into consumer: String, microseconds: Double) {
+  /// Adds what was measured of a decision; what was measured of it first counts.
+  package mutating func measure(_ decision: Entry, microseconds: Double) {
     for index in entries.indices
-    where entries[index].producerNodes.last == producer && entries[index].consumerNode == consumer {
+    where entries[index].key == decision.key && entries[index].measuredMicroseconds == nil {
       entries[index].measuredMicroseconds = microseconds
     }
   }

@@ -1,4 +1,5 @@
 package import ApusCore
+import ApusOps
 import ApusPlan
 
 extension TacticLock {
@@ -9,6 +10,9 @@ extension TacticLock {
     var text = "\(Self.header)\n# step TACTIC ELEMENT-TYPES MEASURED NODES, run OPERATIONS SECONDS\n"
     for (word, wishes) in [("fuse", wishes.together), ("no-fuse", wishes.apart)] {
       for names in wishes { text += ([word] + names.map(JSONText.quoted)).joined(separator: " ") + "\n" }
+    }
+    for wish in wishes.layouts {
+      text += (["layout", wish.layout.rawValue] + wish.nodes.map(JSONText.quoted)).joined(separator: " ") + "\n"
     }
     for section in sections {
       text += "\ntarget \(JSONText.quoted(section.target)) profile \(JSONText.quoted(section.profile)) "
@@ -43,7 +47,7 @@ extension TacticLock {
           Diagnostic(
             "APUS-B-0062", "this is no line of a lock: \(line.prefix(60))", place: "\(path), line \(index + 1)",
             hint:
-              "A line is 'fuse \"NODE\" …', 'no-fuse \"NODE\" …', 'target \"…\" profile \"…\" compiler \"…\"', 'step \"TACTIC\" TYPES TIME \"NODE\" …' "
+              "A line is 'fuse \"NODE\" …', 'no-fuse \"NODE\" …', 'layout LAYOUT \"NODE\" …', 'target \"…\" profile \"…\" compiler \"…\"', 'step \"TACTIC\" TYPES TIME \"NODE\" …' "
               + "or 'run OPERATIONS SECONDS'."))
       }
     }
@@ -74,8 +78,11 @@ extension TacticLock {
     }
     if sections.isEmpty {
       let names = words.dropFirst().compactMap(\.quoted)
-      if names.isEmpty || names.count != words.count - 1 { return false }
+      if names.isEmpty || names.count != words.count - (first == .bare("layout") ? 2 : 1) { return false }
       switch first {
+      case .bare("layout"):
+        guard let layout = words[1].bare.flatMap(ImageLayout.init(rawValue:)) else { return false }
+        wishes.layouts.append(Wishes.Layout(names, layout))
       case .bare("fuse"): wishes.together.append(names)
       case .bare("no-fuse"): wishes.apart.append(names)
       default: return false

@@ -6,13 +6,15 @@ package import ApusPlan
 /// ```
 /// apus-lock 1
 /// fuse "mlp/product" "mlp/act"
+/// layout nchw "stem/conv"
 /// target "x86-64-v3" profile "default" compiler "clang version 18.1.3"
 /// step "gemm 6x16 coarse" f32 18.482us "mlp/product" "mlp/act"
 /// step "loops" f32 - "norm"
 /// run 262144 1.25e-05
 /// ```
 /// A `step` line says the tactic, the element types, what was measured, and the model's nodes; steps that compute a region together
-/// have one line. `fuse` and `no-fuse` are what was asked for. `run` lines are the measured times of whole runs: operations and seconds. Lines that begin with `#` are comments.
+/// have one line. `fuse`, `no-fuse` and `layout` are what was
+/// asked for. `run` lines are the measured times of whole runs: operations and seconds. Lines that begin with `#` are comments.
 package struct TacticLock: Sendable {
   /// The steps of one region, or one other step.
   package struct Line: Sendable {
@@ -38,8 +40,8 @@ package struct TacticLock: Sendable {
     var title: String { "target '\(target)', profile '\(profile)'" }
   }
 
-  /// What was asked to be computed together or apart.
-  package var wishes = FusionWishes()
+  /// What was asked for of fusion and layouts.
+  package var wishes = Wishes()
   package var sections: [Section] = []
   /// The file that it was read from.
   package var path = "lock"
@@ -50,7 +52,7 @@ package struct TacticLock: Sendable {
   ///   - compiler: of a target's kernels.
   ///   - seconds: what a tactic of a region takes on a target, where that was measured.
   package init(
-    _ plans: [Plan], wishes: FusionWishes = FusionWishes(), compiler: (Fingerprint) -> String,
+    _ plans: [Plan], wishes: Wishes = Wishes(), compiler: (Fingerprint) -> String,
     seconds: (_ target: Fingerprint, _ region: String, _ tactic: String) -> Double? = { _, _, _ in nil }
   ) {
     self.wishes = wishes

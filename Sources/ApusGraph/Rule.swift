@@ -22,6 +22,12 @@ package struct Rule: Sendable {
     self.skips = skips
     self.rewrite = rewrite
   }
+
+  /// The same rule for nodes that compute one of these values.
+  package func among(_ values: Set<ValueID>) -> Rule {
+    let rewrite = rewrite
+    return Rule(name, roots: roots) { values.contains($1.outputs[0]) ? rewrite(&$0, $1) : nil }
+  }
 }
 
 /// What a rule sees and may do: read the graph, add nodes.

@@ -33,7 +33,7 @@ import Testing
   }
 
   /// A rule that is wrong below zero.
-  private static let wrongPass = Pass("wrong", "abs(x) is x") { graph, _ in
+  private static let wrongPass = Pass("wrong", "abs(x) is x") { graph, _, _ in
     for id in graph.order where graph[id].op.name == "abs" {
       graph.replaceUses(of: graph[id].outputs[0], with: graph[id].inputs[0])
     }

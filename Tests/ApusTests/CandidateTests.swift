@@ -85,7 +85,7 @@ import Testing
       FileManager.default.temporaryDirectory.appendingPathComponent("apus-ways-\(UUID().uuidString)").path)
     let target = try Backend.cpu.makeTarget("x86-64-v3", 2)
     let effort = TuningEffort(
-      duration: .seconds(300), candidateCounts: [80], regionDuration: .milliseconds(20), fusionCount: 0)
+      duration: .seconds(300), candidateCounts: [80], regionDuration: .milliseconds(20), trialCount: 0)
     // Each is compiled, compared with the reference between guard bytes, and timed.
     let outcome = try Tuner.tune(
       usual, for: target, on: try Backend.cpu.makeDevice(2), effort: effort, rebuild: { _ in usual }, cache: &cache)

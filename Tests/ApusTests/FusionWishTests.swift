@@ -115,6 +115,41 @@ import Testing
     #expect(fusion.subject.contains("act") && fusion.second?.contains("act by 'loops'") == true, "\(fusion)")
   }
 
+  /// A sum of two products goes along with either; the trial asks for the one that it is not in.
+  @Test func aSumGoesAlongWithEitherProduct() throws {
+    let width = 48
+    let weights = (0..<width * width).map { Float($0 % 37) / 37 - 0.5 }
+    let proto = ONNXModel.model(
+      [
+        ONNXModel.node("MatMul", ["x", "w"], ["p"], name: "left"),
+        ONNXModel.node("Relu", ["x"], ["r"], name: "act"), ONNXModel.node("MatMul", ["r", "v"], ["q"], name: "right"),
+        ONNXModel.node("Add", ["p", "q"], ["y"], name: "sum"),
+      ],
+      inputs: [ONNXModel.value("x", ONNXModel.float, [64, width])],
+      outputs: [ONNXModel.value("y", ONNXModel.float, [64, width])],
+      constants: [
+        ONNXModel.constant("w", [width, width], floats: weights),
+        ONNXModel.constant("v", [width, width], floats: weights.reversed()),
+      ])
+    let model = try proto.bytes.withUnsafeBytes {
+      try ONNXImporter().load($0, folder: nil, ImportOptions(catalogue: .standard))
+    }
+    func built(_ choice: TacticChoice) throws -> BuildResult {
+      try build(model, for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice).result
+    }
+    let usual = try built(TacticChoice())
+    #expect(Self.sources(usual).contains(["left", "sum"]), "\(usual.log.text)")
+    let rival = try #require(DecisionTrials.candidates(usual.log).first { $0.count == 2 })
+    #expect(rival.map(\.producerNodes.last) == ["left", "right"] && rival.map(\.isTaken) == [true, false])
+    let other = try built(TacticChoice(fusing: [["right", "sum"]], keepingApart: [["left", "sum"]]))
+    #expect(Self.sources(other).contains(["right", "sum"]) || Self.sources(other).contains(["act", "right", "sum"]))
+    let x = RandomTensor.make(.f32, [64, width], seed: 7)
+    let results = try [usual, other].map { result in
+      try Engine(plans: result.plans, threads: 2).makeContext().run(inputs: ["x": x])["y"]?.tensor?.doubles ?? []
+    }
+    #expect(zip(results[0], results[1]).allSatisfy { abs($0 - $1) <= 1e-4 * max(1, abs($1)) })
+  }
+
   /// With time left, decisions that cost alone decided are tried the other way.
   @Test func decisionsAreMeasured() throws {
     let usual = try Self.outputs(try Self.built().plans)
@@ -127,9 +162,9 @@ import Testing
         try Self.model(), for: .cpu, targets: ["x86-64-v3"], options: BuildOptions(), choosing: choice)
       let report = try #require(tuning)
       reports.append(report)
-      #expect(report.fusions.allSatisfy { $0.isAdopted == ($0.secondsAfter < $0.secondsBefore) })
+      #expect(report.trials.allSatisfy { $0.isAdopted == ($0.secondsAfter < $0.secondsBefore) })
       let isMeasured = result.log.entries.contains { $0.measuredMicroseconds != nil }
-      #expect(isMeasured == !report.fusions.isEmpty && isMeasured == result.log.text.contains("(measured "))
+      #expect(isMeasured == !report.trials.isEmpty && isMeasured == result.log.text.contains("(measured "))
       for (a, b) in zip(try Self.outputs(result.plans), usual) {
         #expect(zip(a, b).allSatisfy { abs($0 - $1) <= 1e-4 * max(1, abs($1)) })
       }

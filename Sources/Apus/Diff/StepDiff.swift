@@ -55,6 +55,9 @@ struct StepDiff {
     }
   }
 
+  /// Nodes of the steps that are not the same in both, each in order.
+  var changed: [[String]] { order.filter { first[$0] != second[$0] } }
+
   mutating func compare() {
     var regrouped: [[String]] = []
     for key in order {

@@ -23,13 +23,15 @@ struct TuningText {
     }
     if report.placedCount > 0 { text += "\(report.placedCount) regions timed in whole runs too\n" }
     if !report.changes.isEmpty { text += table + "\n" }
-    if !report.fusions.isEmpty {
-      let adopted = report.fusions.filter(\.isAdopted)
-      text += "\(report.fusions.count) fusion decisions tried the other way, \(adopted.count) of them changed\n"
-      for fusion in adopted {
+    for (subject, name) in [(FusionLog.Subject.fusion, "fusion"), (.layout, "layout")] {
+      let tried = trials(subject)
+      let adopted = tried.filter(\.isAdopted)
+      if tried.isEmpty { continue }
+      text += "\(tried.count) \(name) decisions tried the other way, \(adopted.count) of them changed\n"
+      for trial in adopted {
         text +=
-          "  \(fusion.producer) \(fusion.wasTaken ? "apart from" : "inside of") \(fusion.consumer): "
-          + "\(Units.fixed(1e6 * fusion.secondsAfter, 1)) us, before \(Units.fixed(1e6 * fusion.secondsBefore, 1)) us\n"
+          "  \(trial.decisions.map(Self.otherWay).joined(separator: ", ")): "
+          + "\(Units.fixed(1e6 * trial.secondsAfter, 1)) us, before \(Units.fixed(1e6 * trial.secondsBefore, 1)) us\n"
       }
     }
     for run in report.runs {
@@ -38,6 +40,33 @@ struct TuningText {
         + "\(Units.fixed(1000 * run.secondsBefore, 4)) ms\(run.isKept ? "; it is left as it was" : "")\n"
     }
     return text
+  }
+
+  private func trials(_ subject: FusionLog.Subject) -> [TuningReport.Trial] {
+    report.trials.filter { $0.decisions.first?.subject == subject }
+  }
+
+  /// A decision the other way, in words.
+  private static func otherWay(_ decision: FusionLog.Entry) -> String {
+    switch decision.subject {
+    case .layout: "\(decision.consumerNode) with channels \(decision.isTaken ? "first" : "last")"
+    case .fusion:
+      "\(decision.producerNodes.last ?? "") \(decision.isTaken ? "apart from" : "inside of") \(decision.consumerNode)"
+    }
+  }
+
+  private static func json(_ trial: TuningReport.Trial, _ decision: FusionLog.Entry) -> JSON {
+    .object(
+      (decision.subject == .layout
+        ? [("node", .string(decision.consumerNode)), ("was", .string(decision.isTaken ? "nhwc" : "nchw"))]
+        : [
+          ("producer", .string(decision.producerNodes.last ?? "")), ("consumer", .string(decision.consumerNode)),
+          ("was_taken", .bool(decision.isTaken)),
+        ]) + [
+          ("predicted_us", decision.microseconds.map { .number($0) } ?? .null),
+          ("measured_us", .number(1e6 * trial.measured(decision))), ("adopted", .bool(trial.isAdopted)),
+          ("together_with", .int(trial.decisions.count - 1)),
+        ])
   }
 
   private var table: String {
@@ -97,17 +126,8 @@ struct TuningText {
         } ?? .null
       ),
       ("measured", .array(measured)),
-      (
-        "fusions",
-        .array(
-          report.fusions.map { fusion in
-            .object([
-              ("producer", .string(fusion.producer)), ("consumer", .string(fusion.consumer)),
-              ("was_taken", .bool(fusion.wasTaken)), ("predicted_us", .number(1e6 * fusion.predicted)),
-              ("measured_us", .number(1e6 * fusion.measured)), ("adopted", .bool(fusion.isAdopted)),
-            ])
-          })
-      ),
+      ("fusions", .array(trials(.fusion).flatMap { trial in trial.decisions.map { Self.json(trial, $0) } })),
+      ("layouts", .array(trials(.layout).flatMap { trial in trial.decisions.map { Self.json(trial, $0) } })),
       (
         "runs",
         .array(

@@ -4,13 +4,13 @@ import ApusGraph
 /// Optimises the sub-graphs of branches: constants that they capture become their own, and every pass runs on them.
 enum Bodies {
   static let pass = Pass("bodies", "give branches their constants and optimise them") {
-    (graph, log) throws(BuildError) in
+    (graph, log, settings) throws(BuildError) in
     for id in graph.order where graph[id].op.name == "if" {
       var node = graph[id]
       var bodies = node.op.bodies
       moveConstants(graph, &node, &bodies)
       for index in bodies.indices {
-        for pass in Pass.standard { try pass.apply(&bodies[index], &log) }
+        for pass in Pass.standard { try pass.apply(&bodies[index], &log, settings) }
       }
       node.op = try replacing(bodies, in: node.op)
       graph[id] = node

@@ -10,7 +10,7 @@ enum CommonSubexpressions {
   }
 
   static let pass = Pass("cse", "compute equal nodes once, and keep equal small constants once") {
-    (graph, log) throws(BuildError) in
+    (graph, log, _) throws(BuildError) in
     var known: [Key: [ValueID]] = [:]
     var replaced: [ValueID: ValueID] = [:]
     mergeConstants(graph, &replaced)

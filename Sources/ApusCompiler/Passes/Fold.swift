@@ -10,7 +10,7 @@ enum Fold {
   private static let growthLimit = 1 << 30
 
   static let pass = Pass("fold", "compute what depends on constants only, and turn shape arithmetic into sizes") {
-    (graph, log) throws(BuildError) in
+    (graph, log, _) throws(BuildError) in
     try constants(&graph)
     sizes(&graph)
     graph.removeDeadNodes()

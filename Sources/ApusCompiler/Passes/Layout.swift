@@ -4,38 +4,50 @@ import ApusOps
 
 /// Puts channels last for convolutions and pooling, and moves the transposes this takes to where they cancel.
 enum Layout {
-  private static let windowed = ["conv", "conv_transpose", "max_pool", "average_pool", "lp_pool"]
+  static let windowed = ["conv", "conv_transpose", "max_pool", "average_pool", "lp_pool"]
 
-  static let rules: [Rule] = [channelsLast.rule, disjointTranspose, sink]
+  static let rules: [Rule] = [channelsLast.rule, disjointTranspose, productOfPlanes, sink, sinkThroughReshape]
 
-  static let pass = Pass("layout", "compute convolutions and pooling with channels last") {
-    (graph, log) throws(BuildError) in
-    let hasAnchor = graph.order.contains { id in
-      ["conv", "conv_transpose"].contains(graph[id].op.name) && channelsLast.accepts(graph[id], graph)
-    }
-    if !hasAnchor { return }
+  static let pass = Pass("layout", "choose where the channels of convolutions and pooling are, and move transposes") {
+    (graph, log, settings) throws(BuildError) in
+    let choice = LayoutChoice(of: graph, settings)
     var applied = log
-    Rewriter.run([disjointTranspose, channelsLast.rule], on: &graph, catalogue: .standard) { rule, node in
-      applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
+    choice.record(in: &applied)
+    if !choice.last.isEmpty || !choice.first.isEmpty {
+      Rewriter.run(
+        [
+          disjointTranspose.among(choice.last), channelsLast.rule.among(choice.last),
+          productOfPlanes.among(choice.first),
+        ], on: &graph, catalogue: .standard
+      ) { rule, node in
+        applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")
+      }
+      // Weights are transposed at build time.
+      try Fold.pass.apply(&graph, &applied)
+      Rewriter.run(
+        [Simplify.doubleTranspose, Simplify.identityTranspose, Simplify.transposeAsReshape, sink, sinkThroughReshape],
+        on: &graph, catalogue: .standard)
+      try Fold.pass.apply(&graph, &applied)
     }
-    // Weights are transposed at build time.
-    try Fold.pass.apply(&graph, &applied)
-    Rewriter.run(
-      [Simplify.doubleTranspose, Simplify.identityTranspose, Simplify.transposeAsReshape, sink], on: &graph,
-      catalogue: .standard)
-    try Fold.pass.apply(&graph, &applied)
     log = applied
+  }
+
+  /// Why a node's channels cannot come last; nil where they can.
+  static func refusal(_ node: Node, _ graph: Graph) -> String? {
+    guard let x = graph.type(node.inputs[0]).tensor, [.f32, .f16, .bf16].contains(x.dtype) else {
+      return "it is computed in other types than f32, f16 and bf16"
+    }
+    if x.rank != 3 && x.rank != 4 { return "it has \(x.rank - 2) spatial axes, not one or two" }
+    if !x.shape[1].isConstant { return "the number of its channels is not known" }
+    if node.inputs.count > 1, graph[node.inputs[1]].constant == nil { return "its weights are no constant" }
+    return nil
   }
 
   // MARK: Anchors
 
   private enum channelsLast {
     static func accepts(_ node: Node, _ graph: Graph) -> Bool {
-      guard windowed.contains(node.op.name), node.op.attributes["layout"] == .string("nchw"),
-        let x = graph.type(node.inputs[0]).tensor, [.f32, .f16, .bf16].contains(x.dtype), x.rank == 3 || x.rank == 4,
-        x.shape[1].isConstant
-      else { return false }
-      return node.inputs.count == 1 || graph[node.inputs[1]].constant != nil
+      windowed.contains(node.op.name) && node.op.attributes["layout"] == .string("nchw") && refusal(node, graph) == nil
     }
 
     static let rule = Rule(
@@ -122,6 +134,44 @@ enum Layout {
     return rewriting.add("reshape", [placed], ["shape": .dims(y.shape)])
   }
 
+  /// A convolution of single pixels with channels first is a product whose right side are the planes as they lie.
+  static let productOfPlanes = Rule(
+    "layout.product-of-planes", roots: ["conv"],
+    fires: [
+      "graph(%x: f32[N, 4, 5, S]) -> (%y) symbols(N: 1...3, S: 1...5) { %w = constant f32[6, 4, 1, 1] random(1) "
+        + "%y = conv(%x, %w) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, "
+        + "layout: \"nchw\"} }"
+    ],
+    skips: [
+      "graph(%x: f32[1, 4, 5]) -> (%y) { %w = constant f32[6, 4, 1] random(1) %y = conv(%x, %w) {strides: [2], "
+        + "pads_begin: [0], pads_end: [0], dilations: [1], groups: 1, layout: \"nchw\"} }",
+      "graph(%x: f32[1, 4, 5]) -> (%y) { %w = constant f32[6, 2, 1] random(1) %y = conv(%x, %w) {strides: [1], "
+        + "pads_begin: [0], pads_end: [0], dilations: [1], groups: 2, layout: \"nchw\"} }",
+    ]
+  ) { rewriting, node in
+    guard let x = rewriting.type(node.inputs[0]), let y = rewriting.type(node.outputs[0]),
+      isOfSinglePixels(node, rewriting.graph), let weights = rewriting.constant(node.inputs[1])
+    else { return nil }
+    let pixels = Dim.product(x.shape[2...])
+    guard
+      let planes = rewriting.add("reshape", [node.inputs[0]], ["shape": .dims([x.shape[0], x.shape[1], pixels])]),
+      let rows = rewriting.add(
+        "reshape", [node.inputs[1]], ["shape": .dims([Dim(weights.shape[0]), Dim(weights.shape[1])])]),
+      let product = rewriting.add("matmul", [rows, planes])
+    else { return nil }
+    return rewriting.add("reshape", [product], ["shape": .dims(y.shape)])
+  }
+
+  /// Whether each result of a convolution with channels first is a sum over one pixel of its input at the same place.
+  static func isOfSinglePixels(_ node: Node, _ graph: Graph) -> Bool {
+    guard node.op.name == "conv", node.op.attributes["layout"] == .string("nchw"),
+      let x = graph.type(node.inputs[0]).tensor, let y = graph.type(node.outputs[0]).tensor,
+      let weights = graph[node.inputs[1]].constant, case .int(1)? = node.op.attributes["groups"],
+      let strides = try? node.op.attributes.ints("strides"), strides.allSatisfy({ $0 == 1 })
+    else { return false }
+    return weights.shape[2...].allSatisfy { $0 == 1 } && Array(x.shape[2...]) == Array(y.shape[2...])
+  }
+
   private static func toLast(_ rank: Int) -> [Int] { [0] + Array(2..<rank) + [1] }
   private static func toFirst(_ rank: Int) -> [Int] { [0, rank - 1] + Array(1..<rank - 1) }
 
@@ -177,6 +227,67 @@ enum Layout {
     }
     guard let result = rewriting.add(name, inputs, attributes) else { return nil }
     return rewriting.add("transpose", [result], ["perm": .ints(outputPerm)])
+  }
+
+  /// reshape(transpose(x)) = transpose(reshape(x)) where what the reshape joins lies side by side in x too, and what it splits is one
+  /// axis, as behind a convolution along a line or before heads are taken apart.
+  static let sinkThroughReshape = Rule(
+    "layout.sink-transpose-through-reshape", roots: ["reshape"],
+    fires: [
+      "graph(%x: f32[1, 5, 1, 4]) -> (%z) { %t = transpose(%x) {perm: [0, 3, 1, 2]} "
+        + "%z = reshape(%t) {shape: [1, 4, 5]} }",
+      "graph(%x: f32[N, 5, 4]) -> (%z) symbols(N: 0...3) { %t = transpose(%x) {perm: [0, 2, 1]} "
+        + "%z = reshape(%t) {shape: [N, 4, 1, 5, 1]} }",
+      "graph(%x: f32[N, 5, S, 6]) -> (%z) symbols(N: 1...3, S: 1...4) { %t = transpose(%x) {perm: [0, 3, 1, 2]} "
+        + "%z = reshape(%t) {shape: [N, 2, 3, 5*S]} }",
+    ],
+    skips: [
+      "graph(%x: f32[2, 5, 4]) -> (%z) { %t = transpose(%x) {perm: [0, 2, 1]} %z = reshape(%t) {shape: [2, 20]} }",
+      "graph(%x: f32[2, 5, 2]) -> (%z) { %t = transpose(%x) {perm: [2, 1, 0]} %z = reshape(%t) {shape: [5, 2, 2]} }",
+      "graph(%x: f32[4, 5, 6]) -> (%z) { %t = transpose(%x) {perm: [1, 0, 2]} %z = reshape(%t) {shape: [5, 8, 3]} }",
+    ]
+  ) { rewriting, node in
+    guard let transpose = rewriting.producer(node.inputs[0], "transpose"),
+      let perm = try? transpose.op.attributes.ints("perm"), let x = rewriting.type(transpose.inputs[0]),
+      let y = rewriting.type(node.outputs[0]), let lying = axes(of: y.shape, in: x.shape, perm),
+      let reshaped = rewriting.add("reshape", [transpose.inputs[0]], ["shape": .dims(lying.map { y.shape[$0] })])
+    else { return nil }
+    return rewriting.add(
+      "transpose", [reshaped], ["perm": .ints(y.shape.indices.compactMap { lying.firstIndex(of: $0) })])
+  }
+
+  /// The axes of a reshaped transposed value in the order in which they lie before it is transposed; nil where they are mixed.
+  private static func axes(of result: Shape, in source: Shape, _ perm: [Int]) -> [Int]? {
+    // Axes of one element are everywhere; they go behind the axis that is before them.
+    let lying = source.indices.filter { source[$0] != 1 }
+    var from = perm.filter { source[$0] != 1 }[...]
+    var to = result.indices.filter { result[$0] != 1 }[...]
+    var places: [Int: Int] = [:]
+    while let first = from.popFirst(), let axis = to.popFirst(), let place = lying.firstIndex(of: first) {
+      var (taken, made, last) = (source[first], result[axis], place)
+      places[axis] = place
+      while taken != made {
+        if taken.dividedExactly(by: made) != nil, let next = to.popFirst() {
+          made = made * result[next]
+          places[next] = place
+        } else if made.dividedExactly(by: taken) != nil, let next = from.popFirst(),
+          lying.firstIndex(of: next) == last + 1
+        {
+          taken = taken * source[next]
+          last += 1
+        } else {
+          return nil
+        }
+      }
+    }
+    guard from.isEmpty, to.isEmpty, places.count == result.filter({ $0 != 1 }).count else { return nil }
+    var before = -1
+    var keys: [Int] = []
+    for axis in result.indices {
+      before = places[axis] ?? before
+      keys.append(before)
+    }
+    return result.indices.sorted { (keys[$0], $0) < (keys[$1], $1) }
   }
 
   /// More elements must lose a transpose than gain one.

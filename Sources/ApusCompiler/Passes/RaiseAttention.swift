@@ -5,7 +5,7 @@ import ApusOps
 /// Recognises scaled dot-product attention written out in primitives.
 enum RaiseAttention {
   static let pass = Pass("attention", "recognise attention written out in primitives") {
-    (graph, log) throws(BuildError) in
+    (graph, log, _) throws(BuildError) in
     var applied = log
     Rewriter.run([raise], on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")

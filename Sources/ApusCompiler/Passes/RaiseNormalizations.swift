@@ -7,7 +7,7 @@ enum RaiseNormalizations {
   static let rules: [Rule] = [softmax, layerNorm, rmsNorm, layerNormBias]
 
   static let pass = Pass("norms", "recognise softmax, layer and RMS normalisation written out in primitives") {
-    (graph, log) throws(BuildError) in
+    (graph, log, _) throws(BuildError) in
     var applied = log
     Rewriter.run(rules, on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")

@@ -11,7 +11,7 @@ enum Simplify {
   ]
 
   static let pass = Pass("simplify", "remove what changes nothing and fold scales into weights") {
-    (graph, log) throws(BuildError) in
+    (graph, log, _) throws(BuildError) in
     var applied = log
     Rewriter.run(rules, on: &graph, catalogue: .standard) { rule, node in
       applied.record(node.op.name, into: node.name, taken: true, "rule \(rule.name)")

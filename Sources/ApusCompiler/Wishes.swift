@@ -1,20 +1,37 @@
 import ApusCore
 import ApusGraph
+package import ApusOps
 import ApusPlan
 
-/// What the user wants computed in one step, or not, whatever the cost model says.
-package struct FusionWishes: Sendable, Hashable {
+/// What the user wants of decisions about the whole graph, whatever the cost model says.
+package struct Wishes: Sendable, Hashable {
+  /// Where the channels of some nodes are to be.
+  package struct Layout: Sendable, Hashable {
+    package var nodes: [String]
+    package var layout: ImageLayout
+
+    package init(_ nodes: [String], _ layout: ImageLayout) {
+      self.nodes = nodes
+      self.layout = layout
+    }
+
+    var place: String { "--layout \(nodes.joined(separator: ","))=\(layout.rawValue)" }
+  }
+
   /// Names of nodes that are to be in one step.
   package var together: [[String]]
   /// Names of nodes of which no two may be in one step; a single name is a node that shares its step with no other.
   package var apart: [[String]]
+  /// Of several that name a node the last counts.
+  package var layouts: [Layout]
 
-  package init(together: [[String]] = [], apart: [[String]] = []) {
+  package init(together: [[String]] = [], apart: [[String]] = [], layouts: [Layout] = []) {
     self.together = together
     self.apart = apart
+    self.layouts = layouts
   }
 
-  package var isEmpty: Bool { together.isEmpty && apart.isEmpty }
+  package var isEmpty: Bool { together.isEmpty && apart.isEmpty && layouts.isEmpty }
 
   /// Whether a step may compute these nodes.
   func allows(_ nodes: [String]) -> Bool {
@@ -31,6 +48,9 @@ package struct FusionWishes: Sendable, Hashable {
     together.contains { names in names.contains(consumer) && producer.contains { names.contains($0) } }
   }
 
+  /// The layout that is asked for of a node.
+  package func layout(of node: String) -> ImageLayout? { layouts.last { $0.nodes.contains(node) }?.layout }
+
   /// Makes sure that a model has the nodes.
   ///
   /// - Throws: ``BuildError`` `APUS-B-0065` for each name that it lacks.
@@ -38,15 +58,22 @@ package struct FusionWishes: Sendable, Hashable {
     if isEmpty { return }
     let known = Self.names(in: graph)
     var problems: [Diagnostic] = []
-    for (names, option) in together.map({ ($0, "--fuse") }) + apart.map({ ($0, "--no-fuse") }) {
+    let named =
+      together.map { ($0, Self.place("--fuse", $0)) } + apart.map { ($0, Self.place("--no-fuse", $0)) }
+      + layouts.map { ($0.nodes, $0.place) }
+    for (names, place) in named {
       for name in names where !known.contains(name) {
         problems.append(
           Diagnostic(
-            "APUS-B-0065", "the model has no node '\(name)'", place: "\(option) \(names.joined(separator: ","))",
+            "APUS-B-0065", "the model has no node '\(name)'", place: place,
             hint: Spelling.hint(for: name, in: known.sorted())))
       }
     }
     if !problems.isEmpty { throw BuildError(problems: problems) }
+  }
+
+  private static func place(_ option: String, _ names: [String]) -> String {
+    "\(option) \(names.joined(separator: ","))"
   }
 
   private static func names(in graph: Graph) -> Set<String> {
@@ -64,22 +91,38 @@ package struct FusionWishes: Sendable, Hashable {
   func check(_ plan: Plan, _ log: FusionLog) throws(BuildError) {
     if isEmpty { return }
     let steps = plan.allSteps.map { Set($0.sources) }
-    var problems: [Diagnostic] = []
+    var problems = layoutProblems(log)
     for names in together where !steps.contains(where: { $0.isSuperset(of: names) }) {
       problems.append(
         Diagnostic(
           "APUS-B-0066", "\(Self.text(names)) cannot be computed in one step: \(reason(names, steps, log))",
-          place: "--fuse \(names.joined(separator: ","))"))
+          place: Self.place("--fuse", names)))
     }
     for names in apart {
-      let own = FusionWishes(apart: [names])
+      let own = Wishes(apart: [names])
       guard let step = steps.first(where: { !own.allows(Array($0)) }) else { continue }
       problems.append(
         Diagnostic(
           "APUS-B-0066", "\(Self.text(step.sorted())) are computed by one step, which cannot be cut",
-          place: "--no-fuse \(names.joined(separator: ","))"))
+          place: Self.place("--no-fuse", names)))
     }
     if !problems.isEmpty { throw BuildError(problems: problems) }
+  }
+
+  /// Layouts that are not as wished, with why.
+  private func layoutProblems(_ log: FusionLog) -> [Diagnostic] {
+    var problems: [Diagnostic] = []
+    for wish in layouts {
+      for name in wish.nodes where layout(of: name) == wish.layout {
+        let decisions = log.entries.filter { $0.subject == .layout && $0.consumerNode == name }
+        if decisions.contains(where: { $0.isTaken == (wish.layout == .nhwc) }) { continue }
+        let reason =
+          decisions.last.map { "'\(name)' cannot be computed in \(wish.layout.rawValue): \($0.reason)" }
+          ?? "'\(name)' is no convolution or pooling, or passes folded or replaced it: --log-fusions names those there are"
+        problems.append(Diagnostic("APUS-B-0066", reason, place: wish.place))
+      }
+    }
+    return problems
   }
 
   /// Why nodes are in different steps.
@@ -87,7 +130,7 @@ package struct FusionWishes: Sendable, Hashable {
     let gone = names.filter { name in !steps.contains { $0.contains(name) } }
     if !gone.isEmpty { return "no step computes \(Self.text(gone)), since passes folded or replaced it" }
     var texts: [String] = []
-    for entry in log.entries where !entry.isTaken && names.contains(entry.consumerNode) {
+    for entry in log.entries where entry.subject == .fusion && !entry.isTaken && names.contains(entry.consumerNode) {
       let producers = entry.producerNodes.filter(names.contains)
       if producers.isEmpty { continue }
       let text = "\(Self.text(producers)) into '\(entry.consumerNode)': \(entry.reason)"
