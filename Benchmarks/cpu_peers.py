@@ -11,8 +11,13 @@ dimensions fixed before the graph is optimised; apus-tuned as apus-static, its s
 torch, eager, where a module exists: the models that `Tools/fetch-models --with-exports` makes. onnxruntime has all its
 graph optimisations on, openvino its latency hint and f32.
 
+Where the ranges of Apus's fastest and of the fastest peer overlap after the rounds asked for, there are more, up to
+--most-rounds: what the machine does meanwhile decides fewer rows.
+
 What bounds a row is said of Apus's fastest: the share of the measured multiply-add ceiling that the operations of its
-steps reach, counted as direct sums, and of the measured read bandwidth that the bytes of its steps reach.
+steps reach, counted as direct sums, and of the measured read bandwidth that the bytes of its steps reach. In each round
+one process measures its ceilings and times its calls; the share is the median of theirs, once by the median call and
+once, of the read bandwidth, by the fastest call: ceilings are the fastest of several probes.
 """
 from __future__ import annotations
 
@@ -171,14 +176,14 @@ class Bench:
         specs = {str(self.input_file(row, name)): dataclasses.asdict(spec) for name, spec in row.inputs.items()}
         call([self.python, Path(__file__).with_name("peer_process.py"), "--write", json.dumps(specs)], f"write the inputs of {row.key}")
 
-    def bound(self, runner: str, row: Row, milliseconds: float) -> dict:
+    def bound(self, runner: str, row: Row) -> dict:
         """Shares of the ceilings that the same process measures."""
         words = self.apus_command(runner, row) + ["--layers"]
         words[words.index("--duration") + 1] = "0.5"
         result, _ = run(words)
         if result.returncode != 0:
             raise ToolError((result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1][:160])
-        return bound_of(json.loads(result.stdout), milliseconds)
+        return bound_of(json.loads(result.stdout))
 
 
 def run(command: list[str]) -> tuple[subprocess.CompletedProcess, float]:
@@ -210,8 +215,8 @@ def apus_result(text: str) -> dict:
         raise ToolError(f"`apus bench --json` did not print an object with latency_ms.median and latency_ms.min: {error!r}, in {text[:120]!r}") from None
 
 
-def bound_of(printed: dict, milliseconds: float) -> dict:
-    layers, ceilings = printed["layers"], printed["ceilings"]
+def bound_of(printed: dict) -> dict:
+    layers, ceilings, latency = printed["layers"], printed["ceilings"], printed["latency_ms"]
     leaves = [layer for k, layer in enumerate(layers) if k + 1 == len(layers) or layers[k + 1]["depth"] <= layer["depth"]]
     operations, moved = sum(layer["operations"] for layer in leaves), sum(layer["bytes"] for layer in leaves)
     by_bound: dict[str, float] = {}
@@ -219,8 +224,9 @@ def bound_of(printed: dict, milliseconds: float) -> dict:
         if layer["bound"]:
             by_bound[layer["bound"]] = by_bound.get(layer["bound"], 0) + layer["median_ms"]
     return {"gflop": operations / 1e9, "mb": moved / 1e6, "ceiling_gflop_per_s": ceilings["gflop_per_s"]["f32"], "ceiling_gb_per_s": ceilings["gb_per_s"],
-            "compute_share": operations / (1e6 * milliseconds) / ceilings["gflop_per_s"]["f32"],
-            "memory_share": moved / (1e6 * milliseconds) / ceilings["gb_per_s"], "ms_by_bound": by_bound,
+            "compute_share": operations / (1e6 * latency["median"]) / ceilings["gflop_per_s"]["f32"],
+            "memory_share": moved / (1e6 * latency["median"]) / ceilings["gb_per_s"],
+            "memory_share_of_fastest": moved / (1e6 * latency["min"]) / ceilings["gb_per_s"], "ms_by_bound": by_bound,
             "bound": max(by_bound, key=by_bound.get) if by_bound else None}
 
 
@@ -243,7 +249,7 @@ class Result:
     row: Row
     measured: dict[str, list[dict]] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
-    bound: dict | None = None
+    bounds: list[dict] = dataclasses.field(default_factory=list)
 
     def all(self, runner: str, key: str) -> list[float]:
         return [value for one in self.measured.get(runner, []) if (value := one.get(key)) is not None]
@@ -274,6 +280,24 @@ class Result:
         own, peers = ([least for r in runners if (least := self.least(r)) is not None] for runners in (OWN, PEERS))
         return min(peers) / min(own) if own and peers else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the ranges of Apus's fastest and the fastest peer overlap."""
+        own, peer = self.fastest(OWN), self.fastest(PEERS)
+        if not own or not peer:
+            return False
+        a, b = self.all(own, "median_ms"), self.all(peer, "median_ms")
+        return min(a) <= max(b) and min(b) <= max(a)
+
+    @property
+    def bound(self) -> dict | None:
+        """Medians over the rounds."""
+        if not self.bounds:
+            return None
+        words = [one["bound"] for one in self.bounds]
+        numbers = {key: statistics.median(one[key] for one in self.bounds) for key, value in self.bounds[0].items() if isinstance(value, float)}
+        return numbers | {"bound": max(words, key=words.count), "ms_by_bound": self.bounds[-1]["ms_by_bound"]}
+
     def as_json(self, builds: dict[str, float | None]) -> dict:
         runners = list(self.measured)
         own = self.fastest(OWN)
@@ -290,9 +314,11 @@ def short(ms: float) -> str:
     return f"{ms:.3g}" if ms < 100 else f"{ms:.0f}"
 
 
-def measure_row(bench: Bench, row: Row, runners: list[str], rounds: int, failures: dict[str, str]) -> Result:
+def measure_row(bench: Bench, row: Row, runners: list[str], rounds: int, most: int, failures: dict[str, str]) -> Result:
     result = Result(row, failures=dict(failures))
-    for k in range(rounds):
+    for k in range(max(rounds, most)):
+        if k >= rounds and not result.is_open:
+            break
         turn = k % len(runners)
         for runner in runners[turn:] + runners[:turn]:
             if runner in result.failures:
@@ -301,16 +327,15 @@ def measure_row(bench: Bench, row: Row, runners: list[str], rounds: int, failure
                 result.measured.setdefault(runner, []).append(bench.measure(runner, row))
             except ToolError as error:
                 result.failures[runner] = str(error)
-    own = result.fastest(OWN)
-    if own:
-        result.bound = bench.bound(own, row, result.middle(own))
+        if own := result.fastest(OWN):
+            result.bounds.append(bench.bound(own, row))
     return result
 
 
 def print_row(result: Result, runners: list[str]) -> None:
     ratio, least, bound = result.ratio(), result.ratio_of_least(), result.bound
     cells = "".join(f"{result.cell(runner):>23}" for runner in runners)
-    limit = f"{bound['bound'] or '-':>9}{bound['compute_share']:>6.0%}{bound['memory_share']:>6.0%}" if bound else ""
+    limit = f"{bound['bound'] or '-':>9}{bound['compute_share']:>6.0%}{bound['memory_share']:>6.0%}{bound['memory_share_of_fastest']:>8.0%}" if bound else ""
     say(f"{result.row.model:<24}{result.row.shape:<14}{cells}{f'{ratio:.2f}' if ratio else '-':>7}{f'{least:.2f}' if least else '-':>7}{limit}")
     for runner, reason in result.failures.items():
         say(f"  {runner}: {reason}")
@@ -399,13 +424,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of half a second, to see where a change goes")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="for every runner (default: all cores)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="processes per cell (default: 3)")
+    parser.add_argument("--most-rounds", type=int, default=7, metavar="N", help="where ranges still overlap (default: 7)")
     parser.add_argument("--warmup", type=float, default=500, metavar="MS", help="before timing (default: 500; at least 5 calls)")
     parser.add_argument("--duration", type=float, default=1.5, metavar="S", help=f"of timed calls (default: 1.5; peers at least {LEAST_CALLS} calls)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument("--require", nargs=2, type=float, metavar=("MEAN", "LEAST"), help="exit with 1 when the geometric mean or any ratio is below these")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.warmup, options.duration = 1, 200, 0.5
+        options.rounds, options.most_rounds, options.warmup, options.duration = 1, 1, 200, 0.5
     return options
 
 
@@ -427,13 +453,13 @@ def main() -> int:
     bench = Bench(ensure_venv("bench"), torch, apus, options.models, work, options.threads, options.warmup / 1e3, options.duration, options.tune, options.reuse)
     builds, failures = prepare(bench, rows, own)
     runners = own + peers
-    say(f"{options.threads} threads, {options.rounds} rounds; milliseconds, median of process medians [range]; ratio by medians and by the fastest calls; "
-        "shares of the multiply-add ceiling and of read bandwidth\n")
-    say(f"{'model':<24}{'shape':<14}{''.join(f'{runner:>23}' for runner in runners)}{'ratio':>7}{'least':>7}{'bound':>9}{'fma':>6}{'read':>6}")
+    say(f"{options.threads} threads, {options.rounds} to {options.most_rounds} rounds; milliseconds, median of process medians [range]; ratio by medians and by the "
+        "fastest calls; shares of the multiply-add ceiling and of read bandwidth, the latter once more by the fastest calls\n")
+    say(f"{'model':<24}{'shape':<14}{''.join(f'{runner:>23}' for runner in runners)}{'ratio':>7}{'least':>7}{'bound':>9}{'fma':>6}{'read':>6}{'fastest':>8}")
     results = []
     for row in rows:
         able = [r for r in runners if r != "torch" or torch.exists() and row.model in exported()]
-        results.append(measure_row(bench, row, able, options.rounds, failures[row.key]))
+        results.append(measure_row(bench, row, able, options.rounds, options.most_rounds, failures[row.key]))
         print_row(results[-1], runners)
         if options.json:
             options.json.write_text(json.dumps([result.as_json(builds[result.row.key]) for result in results], indent=1) + "\n")
