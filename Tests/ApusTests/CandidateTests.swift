@@ -10,11 +10,11 @@ import Testing
 
 /// The ways in which the processor's templates compute regions: all are built, all agree with the operations' references.
 @Suite struct CandidateTests {
-  private static func built(_ text: String) throws -> [Plan] {
+  private static func built(_ text: String, for target: String = "x86-64-v3") throws -> [Plan] {
     var graph = try GraphText.parse(text, catalogue: .standard)
     graph.outputNames = ["y"]
     return try Builder.build(
-      graph, name: "model", targets: [try Backend.cpu.makeTarget("x86-64-v3", 2)], options: BuildOptions()
+      graph, name: "model", targets: [try Backend.cpu.makeTarget(target, 2)], options: BuildOptions()
     ).plans
   }
 
@@ -92,5 +92,50 @@ import Testing
     #expect(outcome.warnings.isEmpty, "\(outcome.warnings)")
     #expect(Set(cache.cache.sorted.map(\.tactic)).isSuperset(of: tactics.filter { $0.hasSuffix(expected) }))
     #expect(outcome.measuredCount == cache.cache.sorted.count && outcome.measuredCount > 1)
+  }
+
+  /// The cost model's order, where measuring left no doubt.
+  @Test(arguments: [
+    // A core that comes late waits for coarse blocks.
+    (
+      """
+      graph(%x: f32[1, 28, 28, 192]) -> (%y) {
+        %w = constant f32[192, 3, 3, 1] random(1)
+        %y = conv(%x, %w) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 192, layout: "nhwc"}
+      }
+      """, ["depthwise 64", "depthwise 64 coarse", "depthwise 64 coarser"]
+    ),
+    // Rows of a window that stay in the first cache are read from there.
+    (
+      """
+      graph(%x: f32[1, 12, 80, 240]) -> (%y) {
+        %w = constant f32[240, 5, 5, 1] random(1)
+        %y = conv(%x, %w) {strides: [1, 1], pads_begin: [2, 2], pads_end: [2, 2], dilations: [1, 1], groups: 240, layout: "nhwc"}
+      }
+      """, ["depthwise 64", "depthwise", "depthwise 256"]
+    ),
+    // What lies between in memory costs most, then what small blocks of registers do.
+    (
+      """
+      graph(%x: f32[8, 56, 56, 24]) -> (%y) {
+        %e = constant f32[144, 1, 1, 24] random(1) %d = constant f32[144, 3, 3, 1] random(2)
+        %p = constant f32[24, 1, 1, 144] random(3)
+        %u = conv(%x, %e) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nhwc"}
+        %f = conv(%u, %d) {strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], dilations: [1, 1], groups: 144, layout: "nhwc"}
+        %y = conv(%f, %p) {strides: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], dilations: [1, 1], groups: 1, layout: "nhwc"}
+      }
+      """, ["rows 5", "rows 5 by 12x16", "apart"]
+    ),
+    // Sums down columns read whole rows where all cores have some.
+    (
+      """
+      graph(%x: f32[6, 480, 480]) -> (%y) { %y = reduce_sum(%x) {axes: [1], keep_dims: false} }
+      """, ["loops tile 512", "loops usual", "loops tile 64"]
+    ),
+  ])
+  func waysAreInTheOrderOfWhatTheyTake(_ text: String, _ expected: [String]) throws {
+    let plans = try Self.built(text, for: "x86-64-v4")
+    let tactics = try #require(plans[0].steps.compactMap(\.alternatives).first?.tactics)
+    #expect(tactics.filter(expected.contains) == expected, "\(tactics)")
   }
 }
