@@ -7,7 +7,8 @@ enum Simplify {
   static let rules: [Rule] = [
     neutralElement, doubleTranspose, identityTranspose, transposeAsReshape, doubleReshape, identityReshape,
     identityBroadcast, broadcastOfScalarOperand, identitySlice, identityPad, singleConcat, identityCast, powerOfTwo,
-    divisionByConstant, shiftThenScale, scaledContraction, silu, gelu, geluTanh, stableVariance,
+    divisionByConstant, joinedScales, joinedShifts, shiftThenScale, scaledContraction, silu, gelu, geluTanh,
+    stableVariance,
   ]
 
   static let pass = Pass("simplify", "remove what changes nothing and fold scales into weights") {
@@ -244,6 +245,78 @@ enum Simplify {
           let scaled = graph.add("mul", [sum.inputs[1 - side], node.inputs[1 - position]])
         else { continue }
         return graph.add("add", [scaled, bias])
+      }
+    }
+    return nil
+  }
+
+  /// (x·a)·b = x·(a·b) for constants, divisions among them: rounded as often as the original or less.
+  static let joinedScales = Rule(
+    "elementwise.join-scales", roots: ["mul", "div"],
+    fires: [
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {6} %s = constant f32[1] {1.3} %d = div(%x, %c) %y = mul(%d, %s) }",
+      "graph(%x: f32[N]) -> (%y) symbols(N: 0...9) { %c = constant f32[] {3} %s = constant f32[] {7} %d = mul(%c, %x)"
+        + " %y = div(%d, %s) }",
+    ],
+    skips: [
+      "graph(%x: f32[4]) -> (%y, %d) { %c = constant f32[] {6} %s = constant f32[] {1.3} %d = div(%x, %c)"
+        + " %y = mul(%d, %s) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {6} %s = constant f32[] {1.3} %d = div(%c, %x)"
+        + " %y = mul(%d, %s) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {1e30} %s = constant f32[] {1e30} %d = mul(%x, %c)"
+        + " %y = mul(%d, %s) }",
+      "graph(%x: f16[4]) -> (%y) { %c = constant f16[] {6} %s = constant f16[] {3} %d = mul(%x, %c) %y = mul(%d, %s) }",
+      "graph(%x: f32[4]) -> (%y) { %c = constant f32[] {6} %s = constant f32[1, 4] {3, 3, 3, 3} %d = mul(%x, %c)"
+        + " %y = mul(%d, %s) }",
+    ]
+  ) { graph, node in
+    guard let type = graph.type(node.outputs[0]), type.dtype == .f32 || type.dtype == .f64,
+      let outer = scaling(graph, node), graph.isUsedOnce(outer.of),
+      let producer = graph.producer(outer.of, "mul") ?? graph.producer(outer.of, "div"),
+      let inner = scaling(graph, producer), graph.type(inner.of) == type
+    else { return nil }
+    let factor = inner.by * outer.by
+    // Far from where either product could have overflowed or lost bits.
+    guard [inner.by, outer.by, factor].allSatisfy({ $0.isNormal && abs($0.exponent) < 60 }) else { return nil }
+    return graph.add("mul", [inner.of, graph.addConstant(HostTensor(scalar: factor, type.dtype))])
+  }
+
+  /// What a product with, or a division by, a constant scales, and by how much.
+  private static func scaling(_ graph: Rewriting, _ node: Node) -> (of: ValueID, by: Double)? {
+    if let scalar = graph.scalar(node.inputs[1]) {
+      return (node.inputs[0], node.op.name == "div" ? 1 / scalar : scalar)
+    }
+    guard node.op.name == "mul", let scalar = graph.scalar(node.inputs[0]) else { return nil }
+    return (node.inputs[1], scalar)
+  }
+
+  /// (x·w + a) + b = x·w + (a + b) for constants.
+  static let joinedShifts = Rule(
+    "elementwise.join-shifts", roots: ["add"],
+    fires: [
+      "graph(%x: f32[2, 3]) -> (%y) { %w = constant f32[3, 4] random(1) %b = constant f32[4] random(2)"
+        + " %s = constant f32[1] random(3) %m = matmul(%x, %w) %a = add(%m, %b) %y = add(%s, %a) }"
+    ],
+    skips: [
+      "graph(%x: f32[2, 4]) -> (%y) { %b = constant f32[4] random(2) %s = constant f32[4] random(3)"
+        + " %a = add(%x, %b) %y = add(%a, %s) }",
+      "graph(%x: f32[2, 3]) -> (%y, %a) { %w = constant f32[3, 4] random(1) %b = constant f32[4] random(2)"
+        + " %s = constant f32[4] random(3) %m = matmul(%x, %w) %a = add(%m, %b) %y = add(%a, %s) }",
+      "graph(%x: f32[2, 3]) -> (%y) { %w = constant f32[3, 4] random(1) %b = constant f32[4] random(2)"
+        + " %s = constant f32[1, 1, 4] random(3) %m = matmul(%x, %w) %a = add(%m, %b) %y = add(%a, %s) }",
+    ]
+  ) { graph, node in
+    for position in [0, 1] {
+      guard let sum = graph.producer(node.inputs[position], "add"), graph.isUsedOnce(node.inputs[position]),
+        let shift = graph.constant(node.inputs[1 - position]), shift.dtype.isFloat
+      else { continue }
+      for side in [0, 1] {
+        let product = sum.inputs[1 - side]
+        guard graph.constant(sum.inputs[side]) != nil, isContraction(graph, product),
+          graph.type(product) == graph.type(node.outputs[0]),
+          let both = graph.add("add", [sum.inputs[side], node.inputs[1 - position]])
+        else { continue }
+        return graph.add("add", [product, both])
       }
     }
     return nil
