@@ -36,6 +36,7 @@ package struct CPUCodeTarget: Target {
 
   package let hostIsElsewhere = false
   package let launchElements = 256
+  package let joinsLargeProducts = true
 
   package func compilerVersion() throws(BuildError) -> String { try compiler.version() }
 

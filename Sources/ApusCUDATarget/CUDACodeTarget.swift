@@ -36,6 +36,7 @@ package struct CUDACodeTarget: Target {
 
   package let hostIsElsewhere = true
   package let launchElements = 1 << 20
+  package let joinsLargeProducts = false
   package let laneModel: (any LaneModel)? = CUDALaneModel()
   package let rates = MachineRates(bytes: 3_500_000, operations: 20_000_000, launch: 2)
 

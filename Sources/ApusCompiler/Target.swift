@@ -51,6 +51,10 @@ package protocol Target: Sendable {
   /// Elements that are moved in the time that a launch takes. Work on fewer is joined with what is around it.
   var launchElements: Int { get }
 
+  /// Whether products of one matrix with several constants are joined however large the constants are: what reads parts reads them
+  /// in place, and threads come together once.
+  var joinsLargeProducts: Bool { get }
+
   /// What steps take where some run beside others; nil where all run one after the other.
   var laneModel: (any LaneModel)? { get }
 

@@ -19,6 +19,7 @@ import Testing
     var templates: [any KernelTemplate] { target.templates }
     var hostIsElsewhere: Bool { target.hostIsElsewhere }
     var launchElements: Int { target.launchElements }
+    var joinsLargeProducts: Bool { target.joinsLargeProducts }
     func compilerVersion() throws(BuildError) -> String { try target.compilerVersion() }
     func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {
       try target.compile(sources, progress: progress)

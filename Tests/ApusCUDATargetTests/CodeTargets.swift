@@ -18,6 +18,7 @@ struct UncompiledTarget: Target {
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
+  var joinsLargeProducts: Bool { base.joinsLargeProducts }
   var laneModel: (any LaneModel)? { base.laneModel }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
@@ -40,6 +41,7 @@ final class RecordingTarget: Target {
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
+  var joinsLargeProducts: Bool { base.joinsLargeProducts }
   var laneModel: (any LaneModel)? { base.laneModel }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }

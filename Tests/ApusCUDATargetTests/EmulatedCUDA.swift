@@ -22,6 +22,7 @@ struct EmulatedCUDA: Target {
   var templates: [any KernelTemplate] { cuda.templates }
   var hostIsElsewhere: Bool { true }
   var launchElements: Int { 1 << 20 }
+  var joinsLargeProducts: Bool { false }
 
   func loops(_ kernel: Kernel) -> KernelCode { cuda.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { cuda.loops(beside: kernels) }

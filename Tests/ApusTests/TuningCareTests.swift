@@ -61,6 +61,7 @@ import Testing
     var fingerprint: Fingerprint { inner.fingerprint }
     var hostIsElsewhere: Bool { inner.hostIsElsewhere }
     var launchElements: Int { inner.launchElements }
+    var joinsLargeProducts: Bool { inner.joinsLargeProducts }
     func compilerVersion() throws(BuildError) -> String { try inner.compilerVersion() }
     func loops(_ kernel: Kernel) -> KernelCode { inner.loops(kernel) }
     func compile(_ sources: [String], progress: (Int, Int) -> Void) throws(BuildError) -> [KernelImage] {

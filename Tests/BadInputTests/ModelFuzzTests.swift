@@ -14,6 +14,7 @@ import Testing
 private struct WritingTarget: Target {
   let hostIsElsewhere = false
   let launchElements = 256
+  let joinsLargeProducts = false
   let target: CPUCodeTarget
   var fingerprint: Fingerprint { target.fingerprint }
   var templates: [any KernelTemplate] { target.templates }

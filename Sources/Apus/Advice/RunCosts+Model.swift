@@ -13,6 +13,7 @@ private struct SketchTarget: Target {
   var templates: [any KernelTemplate] { base.templates }
   var hostIsElsewhere: Bool { base.hostIsElsewhere }
   var launchElements: Int { base.launchElements }
+  var joinsLargeProducts: Bool { base.joinsLargeProducts }
   func loops(_ kernel: Kernel) -> KernelCode { base.loops(kernel) }
   func loops(beside kernels: [Kernel]) -> KernelCode? { base.loops(beside: kernels) }
 

@@ -13,12 +13,17 @@ enum JoinProducts {
   private static let alignment = 8
 
   static func run(_ graph: inout Graph, for target: any Target, _ log: inout FusionLog) {
-    let groups = groups(graph, limit(target))
+    let users = graph.uses()
+    let limit = limit(target)
+    // What makes one value of large parts goes along with one of the products where they cannot take turns.
+    let groups = groups(graph, target.joinsLargeProducts ? .max : limit).filter { group in
+      group.allSatisfy { $0.weights.elementCount <= limit } || takesTurns(group, graph, users, target)
+        || !meet(group, graph, users)
+    }
     if groups.isEmpty { return }
     var replaced: [ValueID: ValueID] = [:]
     var done: Set<NodeID> = []
     let firsts = Dictionary(uniqueKeysWithValues: groups.map { ($0[0].node, $0) })
-    let users = graph.uses()
     let inTurn = Set(groups.filter { takesTurns($0, graph, users, target) }.map { $0[0].node })
     let order = graph.order
     graph.order = []
@@ -99,9 +104,12 @@ enum JoinProducts {
     _ group: [Member], _ graph: Graph, _ users: [ValueID: [NodeID]], _ target: any Target
   ) -> Bool {
     let template = target.templates.first { $0.refusal(graph[group[0].node], in: graph) == nil }
-    guard group.allSatisfy({ $0.columns == group[0].columns }), (template?.largestGroup ?? 1) >= group.count else {
-      return false
-    }
+    return group.allSatisfy { $0.columns == group[0].columns } && (template?.largestGroup ?? 1) >= group.count
+      && meet(group, graph, users)
+  }
+
+  /// Whether element-wise operations make one value of all parts before anything else needs them.
+  private static func meet(_ group: [Member], _ graph: Graph, _ users: [ValueID: [NodeID]]) -> Bool {
     var open = Set(group.map(\.result))
     while open.count > 1 {
       // The first node that needs one of them.
