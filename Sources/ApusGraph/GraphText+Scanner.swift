@@ -32,11 +32,17 @@ struct TextScanner {
     while position < bytes.count {
       switch bytes[position] {
       case UInt8(ascii: " "), UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: "\t"): position += 1
-      case UInt8(ascii: "/") where position + 1 < bytes.count && bytes[position + 1] == UInt8(ascii: "/"):
+      case UInt8(ascii: "/") where isAtComment:
         while position < bytes.count, bytes[position] != UInt8(ascii: "\n") { position += 1 }
       default: return
       }
     }
+  }
+
+  /// Two slashes behind a blank, or at the beginning; behind anything else they divide a size.
+  private var isAtComment: Bool {
+    guard bytes[position...].starts(with: "//".utf8) else { return false }
+    return position == 0 || [" ", "\t", "\n", "\r"].contains { UInt8(ascii: $0) == bytes[position - 1] }
   }
 
   func peek(_ token: String) -> Bool {

@@ -10,7 +10,7 @@ package import ApusCore
 /// }
 /// ```
 /// Values without a name are numbered; equal names are told apart by `#2`, `#3`. Types of results may be left out when
-/// writing by hand and are checked where present. `@` stands before what a symbol is tuned for. `//` starts a comment. `random(seed)` in place of a constant's elements
+/// writing by hand and are checked where present. `@` stands before what a symbol is tuned for. `//` behind a blank starts a comment. `random(seed)` in place of a constant's elements
 /// makes some up.
 package struct GraphText: Sendable {
   package let text: String

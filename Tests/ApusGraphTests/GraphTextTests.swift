@@ -38,6 +38,18 @@ import Testing
     #expect(names.contains("f32") && names.contains("M"))
   }
 
+  @Test func sizesThatAreDividedAreNoComments() throws {
+    let text = """
+      graph(%x: f32[N, ((((H + 1)//(2)) + 1)//(2)), 4]) -> (%y as "y") symbols(N: 0..., H: 1...9) { // two halvings
+        %y = relu(%x) // : nothing
+      }
+      """
+    let graph = try GraphText.parse(text, catalogue: .standard)
+    let printed = GraphText(graph).text
+    #expect(printed.contains("[N, ((((H + 1)//(2)) + 1)//(2)), 4]"), "\(printed)")
+    #expect(GraphText(try GraphText.parse(printed, catalogue: .standard)).text == printed)
+  }
+
   @Test func parsedGraphsRun() throws {
     let x = RandomTensor.make(.f32, [2, 3, 8, 8], seed: 5)
     let shape = HostTensor(.i64, [2], int64s: [1, 2])
