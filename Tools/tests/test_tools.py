@@ -125,8 +125,23 @@ class Benchmark(unittest.TestCase):
         layers = [{"depth": 0, "operations": 9, "bytes": 9, "bound": None, "median_ms": 3.0},
                   {"depth": 1, "operations": 2e9, "bytes": 1e6, "bound": "compute", "median_ms": 2.0},
                   {"depth": 1, "operations": 0, "bytes": 3e6, "bound": "memory", "median_ms": 1.0}]
-        bound = cpu_peers.bound_of({"layers": layers, "ceilings": {"gflop_per_s": {"f32": 1000}, "gb_per_s": 4}}, 4.0)
+        printed = {"layers": layers, "ceilings": {"gflop_per_s": {"f32": 1000}, "gb_per_s": 4}, "latency_ms": {"median": 4.0, "min": 2.0}}
+        bound = cpu_peers.bound_of(printed)
         self.assertEqual((bound["compute_share"], bound["memory_share"], bound["bound"]), (0.5, 0.25, "compute"))
+        self.assertEqual(bound["memory_share_of_fastest"], 0.5)
+        slower = cpu_peers.bound_of(printed | {"latency_ms": {"median": 8.0, "min": 4.0}})
+        result = cpu_peers.Result(cpu_peers.ROWS[0], bounds=[bound, slower, bound])
+        self.assertEqual((result.bound["memory_share"], result.bound["bound"]), (0.25, "compute"))
+
+    def test_rows_whose_ranges_overlap_are_open(self) -> None:
+        def result(own: list[float], peer: list[float]) -> cpu_peers.Result:
+            measured = {runner: [{"median_ms": ms} for ms in times] for runner, times in (("apus", own), ("ort", peer))}
+            return cpu_peers.Result(cpu_peers.ROWS[0], measured=measured)
+        self.assertFalse(result([1.0, 1.1], [1.2, 1.3]).is_open)
+        self.assertTrue(result([1.0, 1.25], [1.2, 1.3]).is_open)
+        self.assertTrue(result([1.2, 1.3], [1.0, 1.25]).is_open)
+        self.assertFalse(result([1.2, 1.3], [1.0, 1.1]).is_open)
+        self.assertFalse(cpu_peers.Result(cpu_peers.ROWS[0]).is_open)
 
     def test_unusable_output_is_explained(self):
         with self.assertRaisesRegex(support.ToolError, "latency_ms"):
