@@ -142,11 +142,13 @@ package struct DecisionTrials {
     }
     if known == nil {
       let left = budget.left / .seconds(1)
-      guard left > 0, let found = try? seconds(changed, during: min(0.3, left / 2)) else { return }
-      known = found
+      guard left > 0, let found = try? seconds(changed, during: min(0.3, left / 2)), found.count > 0 else { return }
+      known = (found.before, found.after)
       try cache.add([
-        TimingCache.Entry(key: key + "-0", place: place, tactic: "decision before", seconds: found.before, runs: 5),
-        TimingCache.Entry(key: key + "-1", place: place, tactic: "decision after", seconds: found.after, runs: 5),
+        TimingCache.Entry(
+          key: key + "-0", place: place, tactic: "decision before", seconds: found.before, runs: found.count),
+        TimingCache.Entry(
+          key: key + "-1", place: place, tactic: "decision after", seconds: found.after, runs: found.count),
       ])
     }
     guard let known else { return }
@@ -172,8 +174,11 @@ package struct DecisionTrials {
       plans.map(\.runKey) + (wish.together + [["/"]] + wish.apart + [["/"]] + layouts).flatMap { $0 + [";"] })
   }
 
-  /// What the steps that differ take before and after, in all profiles; equal where that is within the noise.
-  private func seconds(_ changed: [Plan], during duration: Double) throws -> (before: Double, after: Double) {
+  /// What the steps that differ take before and after, in all profiles, and how often that was timed; equal where the difference is
+  /// within the noise.
+  private func seconds(
+    _ changed: [Plan], during duration: Double
+  ) throws -> (before: Double, after: Double, count: Int) {
     let engines = try [plans, changed].map {
       try Engine(plans: $0, device: device, hostOperations: CatalogueHostOperations())
     }
@@ -194,6 +199,6 @@ package struct DecisionTrials {
       }
     }
     let isClear = (sums[0] - sums[1]).magnitude > max(noise, 0.02 * sums[0])
-    return isClear ? (sums[0], sums[1]) : (sums[0], sums[0])
+    return (sums[0], isClear ? sums[1] : sums[0], times.runs.map(\.count).min() ?? 0)
   }
 }
