@@ -138,9 +138,31 @@ APUS_INLINE float apus_erf_f32(float x) {
   float y = 1.0f - apus_exp_f32(q);
   return a < 0.92f ? p : apus_copysign_f32(y, x);
 }
-// x * Phi(x).
+// x * Phi(x): 2 * Phi(-a) = 2^h(a) for a = |x|, h by a polynomial up to 8, beyond which Phi(-a) is less than 1e-15.
 APUS_INLINE float apus_gelu_f32(float x) {
-  return 0.5f * x * (1.0f + apus_erf_f32(x * 0.707106781187f));
+  float a = __builtin_fabsf(x), b = a > 8.0f ? 8.0f : a;
+  float h = 9.23680465e-10f;
+  h = h * b - 4.14072936e-8f;
+  h = h * b + 8.09762184e-7f;
+  h = h * b - 8.9698442e-6f;
+  h = h * b + 5.97352737e-5f;
+  h = h * b - 2.0875498e-4f;
+  h = h * b - 1.71942083e-4f;
+  h = h * b + 7.18763657e-3f;
+  h = h * b - 5.26259057e-2f;
+  h = h * b - 4.59153116e-1f;
+  h = h * b - 1.15111256f;
+  h = h * b;
+  float t = h + APUS_MAGIC_F32, f = h - (t - APUS_MAGIC_F32);
+  float p = 1.32647064e-3f;
+  p = p * f + 9.67151206e-3f;
+  p = p * f + 5.55073358e-2f;
+  p = p * f + 2.40222424e-1f;
+  p = p * f + 6.93147004e-1f;
+  p = p * f + 1.0f;
+  // The lowest bits of t are the power of two.
+  float phi = 0.5f * apus_f32_bits(a > 8.0f ? 0u : apus_bits_f32(p) + (apus_bits_f32(t) << 23));
+  return x * (x < 0.0f ? phi : 1.0f - phi);
 }
 APUS_INLINE float apus_gelu_tanh_f32(float x) {
   return 0.5f * x * (1.0f + apus_tanh_f32(0.797884560803f * (x + 0.044715f * x * x * x)));
