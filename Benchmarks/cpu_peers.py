@@ -249,7 +249,7 @@ class Result:
     row: Row
     measured: dict[str, list[dict]] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
-    bounds: list[dict] = dataclasses.field(default_factory=list)
+    bounds: dict[str, list[dict]] = dataclasses.field(default_factory=dict)
 
     def all(self, runner: str, key: str) -> list[float]:
         return [value for one in self.measured.get(runner, []) if (value := one.get(key)) is not None]
@@ -291,12 +291,13 @@ class Result:
 
     @property
     def bound(self) -> dict | None:
-        """Medians over the rounds."""
-        if not self.bounds:
+        """Medians over the rounds, of Apus's fastest."""
+        bounds = self.bounds.get(self.fastest(OWN) or "")
+        if not bounds:
             return None
-        words = [one["bound"] for one in self.bounds]
-        numbers = {key: statistics.median(one[key] for one in self.bounds) for key, value in self.bounds[0].items() if isinstance(value, float)}
-        return numbers | {"bound": max(words, key=words.count), "ms_by_bound": self.bounds[-1]["ms_by_bound"]}
+        words = [one["bound"] for one in bounds]
+        numbers = {key: statistics.median(one[key] for one in bounds) for key, value in bounds[0].items() if isinstance(value, float)}
+        return numbers | {"bound": max(words, key=words.count), "ms_by_bound": bounds[-1]["ms_by_bound"]}
 
     def as_json(self, builds: dict[str, float | None]) -> dict:
         runners = list(self.measured)
@@ -327,8 +328,9 @@ def measure_row(bench: Bench, row: Row, runners: list[str], rounds: int, most: i
                 result.measured.setdefault(runner, []).append(bench.measure(runner, row))
             except ToolError as error:
                 result.failures[runner] = str(error)
-        if own := result.fastest(OWN):
-            result.bounds.append(bench.bound(own, row))
+        for own in OWN:
+            if own in result.measured and own not in result.failures:
+                result.bounds.setdefault(own, []).append(bench.bound(own, row))
     return result
 
 

@@ -130,8 +130,11 @@ class Benchmark(unittest.TestCase):
         self.assertEqual((bound["compute_share"], bound["memory_share"], bound["bound"]), (0.5, 0.25, "compute"))
         self.assertEqual(bound["memory_share_of_fastest"], 0.5)
         slower = cpu_peers.bound_of(printed | {"latency_ms": {"median": 8.0, "min": 4.0}})
-        result = cpu_peers.Result(cpu_peers.ROWS[0], bounds=[bound, slower, bound])
+        measured = {"apus": [{"median_ms": 4.0}], "apus-static": [{"median_ms": 5.0}]}
+        result = cpu_peers.Result(cpu_peers.ROWS[0], measured, bounds={"apus": [bound, slower, bound], "apus-static": [slower]})
         self.assertEqual((result.bound["memory_share"], result.bound["bound"]), (0.25, "compute"))
+        measured["apus-static"] = [{"median_ms": 3.0}]
+        self.assertEqual(result.bound["memory_share"], 0.125)
 
     def test_rows_whose_ranges_overlap_are_open(self) -> None:
         def result(own: list[float], peer: list[float]) -> cpu_peers.Result:
