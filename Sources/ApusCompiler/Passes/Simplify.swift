@@ -236,16 +236,23 @@ enum Simplify {
     ]
   ) { graph, node in
     for position in [0, 1] {
-      guard let sum = graph.producer(node.inputs[position], "add"), graph.isUsedOnce(node.inputs[position]),
-        let scale = graph.constant(node.inputs[1 - position]), scale.dtype.isFloat
+      guard let sum = shiftedContraction(graph, node.inputs[position]),
+        let scale = graph.constant(node.inputs[1 - position]), scale.dtype.isFloat,
+        let bias = graph.add("mul", [sum.shift, node.inputs[1 - position]]),
+        let scaled = graph.add("mul", [sum.product, node.inputs[1 - position]])
       else { continue }
-      for side in [0, 1] {
-        guard graph.constant(sum.inputs[side]) != nil, isContraction(graph, sum.inputs[1 - side]),
-          let bias = graph.add("mul", [sum.inputs[side], node.inputs[1 - position]]),
-          let scaled = graph.add("mul", [sum.inputs[1 - side], node.inputs[1 - position]])
-        else { continue }
-        return graph.add("add", [scaled, bias])
-      }
+      return graph.add("add", [scaled, bias])
+    }
+    return nil
+  }
+
+  /// The two parts of what a contraction gives plus a constant, which nothing else uses.
+  private static func shiftedContraction(
+    _ graph: Rewriting, _ value: ValueID
+  ) -> (product: ValueID, shift: ValueID)? {
+    guard let sum = graph.producer(value, "add"), graph.isUsedOnce(value) else { return nil }
+    for side in [0, 1] where graph.constant(sum.inputs[side]) != nil && isContraction(graph, sum.inputs[1 - side]) {
+      return (sum.inputs[1 - side], sum.inputs[side])
     }
     return nil
   }
@@ -307,17 +314,12 @@ enum Simplify {
     ]
   ) { graph, node in
     for position in [0, 1] {
-      guard let sum = graph.producer(node.inputs[position], "add"), graph.isUsedOnce(node.inputs[position]),
-        let shift = graph.constant(node.inputs[1 - position]), shift.dtype.isFloat
+      guard let sum = shiftedContraction(graph, node.inputs[position]),
+        let shift = graph.constant(node.inputs[1 - position]), shift.dtype.isFloat,
+        graph.type(sum.product) == graph.type(node.outputs[0]),
+        let both = graph.add("add", [sum.shift, node.inputs[1 - position]])
       else { continue }
-      for side in [0, 1] {
-        let product = sum.inputs[1 - side]
-        guard graph.constant(sum.inputs[side]) != nil, isContraction(graph, product),
-          graph.type(product) == graph.type(node.outputs[0]),
-          let both = graph.add("add", [sum.inputs[side], node.inputs[1 - position]])
-        else { continue }
-        return graph.add("add", [product, both])
-      }
+      return graph.add("add", [sum.product, both])
     }
     return nil
   }
