@@ -290,8 +290,18 @@ package struct AnchorRegion {
     return builder.addSlot("", .tensor(type), .view(of: slot, byteOffset: view.offset * Dim(type.dtype.byteCount)))
   }
 
+  /// A number that is written into kernels: a constant of one element with few digits, such as the bounds of a clip. Others differ
+  /// from layer to layer, as scales of quantisation do, whose layers would each need a kernel of their own.
+  private func literal(_ value: ValueID) -> Double? {
+    guard layouts[value] == nil, let constant = graph[value].constant, constant.dtype == .f32,
+      constant.elementCount == 1, let number = constant.elements(as: Float.self).first, number.isFinite,
+      number.bitPattern & 0xffff == 0
+    else { return nil }
+    return Double(number)
+  }
+
   /// The epilogue as a kernel over `[batches, rows, columns / group]`, where the anchor's result has `columns`, with the buffers it
-  /// names in order: the operands, the result, and last the anchor's tile, which is no buffer in memory.
+  /// names in order: the operands that are no literals, the result, and last the anchor's tile, which is no buffer in memory.
   ///
   /// - Parameter parts: how many summands each element of the anchor's result has, one result after the other in a buffer in memory
   ///   that takes the place of the tile.
@@ -300,7 +310,16 @@ package struct AnchorRegion {
   ) -> (kernel: Kernel, buffers: [ValueID]) {
     let arena = ExprArena()
     var arguments: [ValueID: Operand] = [:]
-    for value in operands { arguments[value] = arena.argument(graph.tensorType(value), layouts[value]) }
+    var inMemory: [ValueID] = []
+    for value in operands {
+      let type = graph.tensorType(value)
+      if let number = literal(value) {
+        arguments[value] = Operand(type) { (_: Position, arena) in arena.constant(number, type.dtype) }
+      } else {
+        arguments[value] = arena.argument(type, layouts[value])
+        inMemory.append(value)
+      }
+    }
     let resultType = graph.tensorType(result)
     let output = arena.addBuffer(resultType.dtype)
     let anchorType = graph.tensorType(node.outputs[0])
@@ -325,7 +344,7 @@ package struct AnchorRegion {
     }
     let kernel = Kernel(
       arena: arena, variables: variables, stores: [.init(buffer: output, index: index, value: value)])
-    return (kernel, operands + [result])
+    return (kernel, inMemory + [result])
   }
 }
 

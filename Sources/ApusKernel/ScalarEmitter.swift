@@ -153,6 +153,10 @@ extension ScalarEmitter {
         ?? CDialect.load(bufferText(buffer), text(dim, scope), arena.buffers[buffer])
     case .unary(let function, let x): return CDialect.unary(function, emit(x, scope), arena.type(x))
     case .binary(let function, let x, let y):
+      // A literal first: that it is no NaN saves the test whether the first operand is one.
+      if function == .max || function == .min, arena.type(x) == arena.type(y), case .float = arena[y] {
+        return CDialect.binary(function, emit(y, scope), emit(x, scope), arena.type(y), arena.type(x))
+      }
       return CDialect.binary(function, emit(x, scope), emit(y, scope), arena.type(x), arena.type(y))
     case .select(let c, let x, let y): return "\(emit(c, scope)) ? \(emit(x, scope)) : \(emit(y, scope))"
     case .cast(let x, let dtype): return CDialect.cast(emit(x, scope), from: arena.type(x), to: dtype)
