@@ -177,21 +177,24 @@ extension GemmBlock {
   func work(_ sizes: ProductSizes, _ grain: Grain) -> KernelWork {
     let high = max(1, (sizes.rows / Double(rows)).rounded(.up))
     let wide = Double(max(1, (sizes.columns + columns - 1) / columns))
+    // The last panel's vectors beyond the columns are left out.
+    let allVectors = Double(max(1, (sizes.columns + lanes - 1) / lanes))
     let tiles = sizes.groups * high * wide
     let own = sizes.rows / high
     var work = KernelWork()
     let wanted = (2 * sizes.groups * sizes.rows * Double(sizes.columns) * sizes.depth / Double(grain.operations))
     work.blocks = Int(min(max(wanted.rounded(.up), 1), tiles, 64))
     let steps = tiles * sizes.depth
+    let loads = steps * allVectors / wide
     if own < 4 {
-      work.streams = steps * Double(vectors)
+      work.streams = loads
     } else {
-      work.loads = steps * Double(vectors)
+      work.loads = loads
     }
-    work.products = steps * own * Double(vectors)
+    work.products = loads * own
     work.broadcasts = steps * own
     work.tiles = tiles
-    work.stores = sizes.groups * sizes.rows * wide * Double(vectors)
+    work.stores = sizes.groups * sizes.rows * allVectors
     // Blocks that divide the panels of a chunk of rows each set up all of its rows.
     let chunks = max(1, (high * Double(rows) / sizes.rowsPerChunk).rounded(.up)) * sizes.groups
     let repeats = max(1, min(wide, Double(work.blocks) / chunks))

@@ -31,7 +31,7 @@ struct TemplateCall {
       parameters: parameters)
     var source = KernelText.prelude + epilogue.source
     source += "#define KERNEL KERNEL_NAME\n#define EPILOGUE KERNEL_NAME_epilogue\n"
-    source += macros.map { "#define \($0)\n" }.joined() + texts.joined()
+    source += (macros + epilogue.macros).map { "#define \($0)\n" }.joined() + texts.joined()
     source += "#define P(i) params[i]\n#define CTX (&ctx)\n"
     source += "void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {\n"
     source += "  const apus_ctx ctx = {buffers, params};\n\(call)}\n"
@@ -54,6 +54,8 @@ struct EpilogueText {
   /// Tensors that it reads, and last the one that it writes, in the order of their buffers.
   let values: [ValueID]
   let parameters: [Dim]
+  /// What templates read of its kind.
+  let macros: [String]
 
   /// - Parameters:
   ///   - batches, rows, columns: Shape of the result matrix that it sees.
@@ -80,6 +82,36 @@ struct EpilogueText {
     self.source = source + emitter.parameterText("c->params") + body + "}\n"
     self.values = values
     self.parameters = emitter.parameters
+    macros = Self.isLight(kernel, tile: tile) ? ["APUS_LIGHT_EPILOGUE"] : []
+  }
+
+  /// Operations that are written out for each vector of a block of registers.
+  private static let mostOperations = 12
+
+  /// Whether templates may write it out for each vector, whose sums it takes from a register: few and cheap operations, on elements
+  /// that lie as those of the result do.
+  private static func isLight(_ kernel: Kernel, tile: Int) -> Bool {
+    guard let column = kernel.variables.last?.name else { return false }
+    func isAlong(_ index: Dim) -> Bool {
+      let locals = ExprArena.locals(of: index)
+      return locals.allSatisfy { ExprArena.dynamicExpr($0) == nil }
+        && (!locals.contains(column) || index.unitStride(in: column))
+    }
+    guard kernel.stores.allSatisfy({ isAlong($0.index) }) else { return false }
+    var operations = 0
+    for expr in kernel.arena.reachable(kernel.stores.map(\.value)) {
+      switch kernel.arena[expr] {
+      case .load(let buffer, let index): if buffer != tile, !isAlong(index) { return false }
+      case .index(let index): if ExprArena.locals(of: index).contains(column) { return false }
+      case .unary(let function, _), .binary(let function, _, _):
+        if function.isExpensive { return false }
+        operations += 1
+      case .select, .cast, .rounded: operations += 1
+      case .reduce: return false
+      case .float, .integer: break
+      }
+    }
+    return operations <= mostOperations
   }
 }
 
@@ -184,7 +216,11 @@ struct GemmBlock {
   }
 
   var columns: Int { lanes * vectors }
-  var macros: [String] { ["NV \(vectors)", "APUS_MR \(rows)"] }
+  /// What `gemm.h` is told; with the columns of the products, where they are known.
+  func macros(columns: Int? = nil) -> [String] {
+    let tail = columns.map { $0 % self.columns } ?? 0
+    return ["NV \(vectors)", "APUS_MR \(rows)"] + (tail == 0 ? [] : ["APUS_TAIL \(tail)"])
+  }
 
   var tactic: String { "gemm \(rows)x\(columns)" }
 

@@ -43,6 +43,10 @@ import Testing
     try check(target, tactics: ["depthwise"], count: 10, seed: 3) { $0.convolution($1, depthwise: true) }
   }
 
+  @Test(arguments: targets) func depthwiseConvolutionsOfRowsOfKnownWidths(_ target: String) throws {
+    try check(target, tactics: ["depthwise"], count: 24, seed: 11) { $0.knownRows($1) }
+  }
+
   @Test(arguments: targets) func transposedConvolutions(_ target: String) throws {
     try check(target, tactics: ["conv_transpose"], count: 12, seed: 4) { $0.transposedConvolution($1) }
   }
@@ -124,7 +128,16 @@ struct AnchorGraph {
       let bias = random([channels] + [Int](repeating: 1, count: shape.count - 1 - channelAxis))
       value = add("add", [value, bias]) ?? value
     }
-    if number(0...1) == 0 { value = add(choose(["relu", "tanh", "silu"]), [value]) ?? value }
+    switch number(0...5) {
+    case 0: value = add("relu", [value]) ?? value
+    case 1: value = add(choose(["tanh", "silu"]), [value]) ?? value
+    case 2:
+      // A bound with few digits, which is written into kernels, and one of many.
+      for (function, bound) in [("max", -0.25), ("min", 0.7123456)] {
+        value = add(function, [value, graph.addConstant(HostTensor(scalar: bound, .f32))]) ?? value
+      }
+    default: break
+    }
     graph.outputs.append(value)
     graph.outputNames.append("n\(index)_y")
   }
@@ -189,6 +202,19 @@ struct AnchorGraph {
     let w = random(last ? [outputs] + kernel + [perKernel] : [outputs, perKernel] + kernel)
     let attributes = Attributes(window(spatial, kernel: kernel) + [("groups", .int(groups)), layout(last)])
     finish(add("conv", [x, w], attributes), index, channelAxis: last ? spatial + 1 : 1, attributes)
+  }
+
+  /// Windows of one channel each along rows that are divided into pieces, whose edges may lie anywhere.
+  mutating func knownRows(_ index: Int) {
+    let (kernel, stride) = (choose([3, 3, 5]), choose([1, 1, 2]))
+    let channels = choose([16, 17, 33, 48, 130])
+    let attributes = Attributes([
+      ("strides", .ints([choose([1, 2]), stride])), ("pads_begin", .ints([number(0...2), number(0...kernel)])),
+      ("pads_end", .ints([number(0...2), number(0...kernel)])), ("dilations", .ints([1, 1])),
+      ("groups", .int(channels)), layout(true),
+    ])
+    let x = image(index, channels, [5, Dim(number(kernel...70))], last: true)
+    finish(add("conv", [x, random([channels, 3, kernel, 1])], attributes), index, channelAxis: 3, attributes)
   }
 
   /// Windows of 3x3 one apart, over enough pixels for transforms to pay.

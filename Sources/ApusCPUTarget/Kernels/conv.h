@@ -118,17 +118,17 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
     i64 p = first / tc, ti = first % tc;
     for (i64 i = first; i < last; i++) {
       i64 m0 = (t0 + ti) * M / tm, mr = (t0 + ti + 1) * M / tm - m0;
-      if (mode == 1) {
-        const TA *rows[MR];
-        APUS_UNROLL for (int q = 0; q < MR; q++) rows[q] = copy + (ti * MR + q) * K;
-        CORE_FN(_tile)(mr, rows, 0, 1, K, w + p * K * NR, tile);
-      } else if (mode == 2) {
-        CORE_FN(_tile)(mr, ptrs + ti * g->KH * MR, MR, g->KH, g->KW * Cg, w + p * K * NR, tile);
+      const TA *copies[MR];
+      if (mode == 1) APUS_UNROLL for (int q = 0; q < MR; q++) copies[q] = copy + (ti * MR + q) * K;
+      const TA *const *const rows = mode == 1 ? copies : mode == 2 ? ptrs + ti * g->KH * MR : ptrs + ti * taps * MR;
+      const i64 sums = mode == 1 ? 1 : mode == 2 ? g->KH : taps, length = K / sums;
+      const TB *const panel = w + p * K * NR;
+      if (g->spread) {
+        CORE_FN(_tile)(mr, rows, MR, sums, length, panel, tile);
+        FN(emit_spread)(g, tile, m0, mr);
       } else {
-        CORE_FN(_tile)(mr, ptrs + ti * taps * MR, MR, taps, Cg, w + p * K * NR, tile);
+        FN(block)(mr, rows, MR, sums, length, panel, (const char *)panel, 0, tile, g->ctx, 0, m0, gi * Og + p * NR, Og - p * NR);
       }
-      if (g->spread) FN(emit_spread)(g, tile, m0, mr);
-      else FN(emit)(g->ctx, tile, 0, m0, mr, gi * Og + p * NR, Og - p * NR);
       if (++ti == tc) ti = 0, p++;
     }
   }

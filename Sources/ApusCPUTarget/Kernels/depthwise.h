@@ -23,8 +23,8 @@ typedef struct {
   const void *x, *w, *ctx;
   i64 N, H, W, C, OH, OW, multiplier, KH, KW, SH, SW, DH, DW, PT, PL;
 } apus_depthwise_args;
-// Outputs along the width per register block, and channels per work unit.
-#define APUS_DW_OB 8
+// Outputs along the width per register block at most, and channels per work unit.
+#define APUS_DW_OB (APUS_VREGS / 2)
 #ifndef APUS_DW_CB
 #define APUS_DW_CB 128
 #endif
@@ -44,31 +44,35 @@ typedef struct {
   const T *x, *w;
   i64 khn, kwn, xRow, xTap, xOut, wRow, wTap, cols;
   i64 low, high;  // columns of the windows that are inside the image
-  ACC *tile;
+  const void *ctx;
+  i64 row, count, col;  // of the result that the epilogue sees
 } FN(dw_call);
 
-// ob outputs of one row, all vectors of the channel group. A nonzero kw, sw fixes the kernel width and stride
-// at compile time and takes the dilation as 1; then windows may reach over an edge.
-APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const int edge, const FN(dw_call) *a) {
+// ob outputs of one row, all vectors of the channel group, of which count are wanted. A nonzero kw, sw fixes the kernel width and
+// stride at compile time and takes the dilation as 1; then windows may reach over an edge: only columns low ..< high are read.
+APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, i64 low, i64 high, i64 count, const FN(dw_call) *a) {
   enum { L = APUS_VB / sizeof(ACC) };
-  const i64 xRow = a->xRow, xTap = a->xTap, xOut = a->xOut, wRow = a->wRow, wTap = a->wTap, khn = a->khn, kwn = a->kwn;
-  const i64 low = a->low, high = a->high;
-  for (i64 c = 0; c < a->cols; c += L) {
+#ifdef DW_C
+  const i64 xTap = kwc ? DW_C : a->xTap, xOut = a->xOut, wTap = kwc ? DW_C : a->wTap;
+#else
+  const i64 xTap = a->xTap, xOut = a->xOut, wTap = a->wTap;
+#endif
+  const i64 xRow = a->xRow, wRow = a->wRow, khn = a->khn, kwn = a->kwn, cols = a->cols;
+  for (i64 c = 0; c < cols; c += L) {
     // The last vector may overlap the one before it.
-    i64 cc = c + L <= a->cols ? c : a->cols - L;
+    const i64 cc = c + L <= cols ? c : cols - L;
     const T *x = a->x + cc, *w = a->w + cc;
     DW_V acc[APUS_DW_OB];
     APUS_UNROLL for (int i = 0; i < ob; i++) acc[i] = (DW_V){0};
     APUS_NOUNROLL for (i64 kh = 0; kh < khn; kh++, x += xRow, w += wRow) {
       if (kwc) {
-        DW_V in[(APUS_DW_OB - 1) * 2 + 5];
+        DW_V f[5];
+        APUS_UNROLL for (int k = 0; k < kwc; k++) f[k] = DW_LOAD(w + k * wTap);
         APUS_UNROLL for (int i = 0; i < (ob - 1) * swc + kwc; i++) {
-          if (edge && (i < low || i >= high)) in[i] = (DW_V){0};
-          else in[i] = DW_LOAD(x + i * xTap);
-        }
-        APUS_UNROLL for (int k = 0; k < kwc; k++) {
-          DW_V f = DW_LOAD(w + k * wTap);
-          APUS_UNROLL for (int i = 0; i < ob; i++) acc[i] += in[i * swc + k] * f;
+          if (i < low || i >= high) continue;
+          const DW_V in = DW_LOAD(x + i * xTap);
+          APUS_UNROLL for (int k = 0; k < kwc; k++)
+            if (i >= k && (i - k) % swc == 0 && (i - k) / swc < ob) acc[(i - k) / swc] += in * f[k];
         }
       } else {
         const T *xt = x, *wt = w;
@@ -78,15 +82,71 @@ APUS_INLINE void FN(dw_body)(const int ob, const int kwc, const int swc, const i
         }
       }
     }
-    APUS_UNROLL for (int i = 0; i < ob; i++) __builtin_memcpy(a->tile + i * APUS_DW_CB + cc, &acc[i], sizeof(DW_V));
+#ifdef EPILOGUE
+#ifdef APUS_LIGHT_EPILOGUE
+    if (APUS_LIKELY(cc == c)) {
+      APUS_UNROLL for (int i = 0; i < ob; i++)
+        if (i < count) EPILOGUE(a->ctx, (const ACC *)&acc[i], L, 0, a->row + i, 1, a->col + c, L);
+      continue;
+    }
+#endif
+    APUS_ALIGNED ACC tile[APUS_DW_OB * L];
+    APUS_UNROLL for (int i = 0; i < ob; i++) *(DW_V *)(tile + i * L) = acc[i];
+    if (APUS_LIKELY(cc == c)) EPILOGUE(a->ctx, tile, L, 0, a->row, count, a->col + c, L);
+    else EPILOGUE(a->ctx, tile + (c - cc), L, 0, a->row, count, a->col + c, cols - c);
+#endif
   }
 }
+
+// Vectors at row oh of image n: where its windows begin and what of them is inside the image.
+APUS_INLINE FN(dw_call) FN(dw_begin)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0, i64 cols) {
+  const i64 CO = g->C * g->multiplier, y0 = oh * g->SH - g->PT;
+  i64 k0 = y0 < 0 ? APUS_CEIL(-y0, g->DH) : 0;
+  const i64 k1 = APUS_MIN(g->KH, g->H > y0 ? APUS_CEIL(g->H - y0, g->DH) : 0), khn = APUS_MAX(0, k1 - k0);
+  if (khn == 0) k0 = 0;
+  return (FN(dw_call)){
+      .x = (const T *)g->x + (n * g->H + (khn ? y0 + k0 * g->DH : 0)) * g->W * g->C, .w = (const T *)g->w + k0 * g->KW * CO,
+      .khn = khn, .kwn = g->KW, .xRow = g->DH * g->W * g->C, .xTap = g->DW * g->C, .xOut = g->SW * g->C, .wRow = g->KW * CO,
+      .wTap = CO, .cols = cols, .ctx = g->ctx, .row = (n * g->OH + oh) * g->OW, .col = c0};
+}
+
+#ifdef DW_PIECES
+// All rows are of DW_PIECES pieces of DW_OB outputs, of which the last has DW_LAST: the first and the last meet the edges.
+enum { FN(DW_TAPS) = (DW_OB - 1) * DW_SW + DW_KW, FN(DW_END) = DW_W + DW_PL - (DW_PIECES - 1) * DW_OB * DW_SW };
+APUS_NOINLINE void FN(dw_first)(const FN(dw_call) *a) { FN(dw_body)(DW_OB, DW_KW, DW_SW, DW_PL, DW_W + DW_PL, DW_OB, a); }
+#if DW_PIECES > 2
+APUS_NOINLINE void FN(dw_middle)(const FN(dw_call) *a) { FN(dw_body)(DW_OB, DW_KW, DW_SW, 0, FN(DW_TAPS), DW_OB, a); }
+#endif
+#if DW_PIECES > 1
+APUS_NOINLINE void FN(dw_last)(const FN(dw_call) *a) { FN(dw_body)(DW_LAST, DW_KW, DW_SW, 0, FN(DW_END), DW_LAST, a); }
+#endif
+APUS_INLINE void FN(dw_line)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0, i64 cols) {
+  FN(dw_call) a = FN(dw_begin)(g, n, oh, c0, cols);
+  a.w += c0;
+  a.x += c0 - DW_PL * DW_C;
+  FN(dw_first)(&a);
+#if DW_PIECES > 2
+  for (int p = 2; p < DW_PIECES; p++) {
+    a.x += DW_OB * DW_SW * DW_C, a.row += DW_OB;
+    FN(dw_middle)(&a);
+  }
+#endif
+#if DW_PIECES > 1
+  a.x += DW_OB * DW_SW * DW_C, a.row += DW_OB;
+  FN(dw_last)(&a);
+#endif
+}
+#else
 typedef void (*FN(dw_function))(const FN(dw_call) *);
-#define DW_DEF(ob, kw, sw, edge) \
-  APUS_NOINLINE void FN(dw_##ob##_##kw##_##sw##_##edge)(const FN(dw_call) *a) { FN(dw_body)(ob, kw, sw, edge, a); }
+#define DW_DEF(ob, kw, sw, low, high, count, name) \
+  APUS_NOINLINE void FN(dw_##ob##_##kw##_##sw##_##name)(const FN(dw_call) *a) { \
+    FN(dw_body)(ob, kw, sw, low, high, count, a); \
+  }
 // For windows of a width and stride: 8 outputs inside the image, and 8 and 4 anywhere.
-#define DW_WINDOW(kw, sw) DW_DEF(8, kw, sw, 0) DW_DEF(8, kw, sw, 1) DW_DEF(4, kw, sw, 1)
-DW_DEF(8, 0, 0, 0) DW_DEF(4, 0, 0, 0) DW_DEF(1, 0, 0, 0)
+#define DW_WINDOW(kw, sw) \
+  DW_DEF(8, kw, sw, 0, 1 << 20, 8, inside) DW_DEF(8, kw, sw, a->low, a->high, a->count, wide) \
+  DW_DEF(4, kw, sw, a->low, a->high, a->count, wide)
+DW_DEF(8, 0, 0, 0, 0, 8, inside) DW_DEF(4, 0, 0, 0, 0, 4, inside) DW_DEF(1, 0, 0, 0, 0, 1, inside)
 #if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 1)
 DW_WINDOW(3, 1)
 #endif
@@ -102,37 +162,26 @@ DW_WINDOW(5, 2)
 #undef DW_WINDOW
 #undef DW_DEF
 
-// Channels c0 .. c0 + cols of ob outputs; fewer channels than a vector, or a multiplier, go one at a time. x is at column 0 of the
-// first window, which may lie outside the image.
-APUS_NOINLINE void FN(dw_tile)(const apus_depthwise_args *g, FN(dw_function) body, i64 ob, const T *x, i64 low, i64 high,
-                               const T *w, i64 khn, i64 kwn, i64 cols, i64 c0, i64 row) {
-  enum { L = APUS_VB / sizeof(ACC) };
-  const i64 mult = g->multiplier, CO = g->C * mult;
-  APUS_ALIGNED ACC tile[APUS_DW_OB * APUS_DW_CB];
-  FN(dw_call) a = {x + c0, w + c0, khn, kwn, g->DH * g->W * g->C, g->DW * g->C, g->SW * g->C, g->KW * CO, CO, cols,
-                    low, high, tile};
-  if (mult == 1 && cols >= L) body(&a);
-  else
-    for (i64 c = 0; c < cols; c++)
-      for (i64 i = 0; i < ob; i++) {
-        ACC s = 0;
-        const T *xi = x + (c0 + c) / mult + i * a.xOut, *wi = a.w + c;
-        for (i64 kh = 0; kh < khn; kh++)
-          for (i64 kw = 0; kw < kwn; kw++) s += (ACC)xi[kh * a.xRow + kw * a.xTap] * (ACC)wi[kh * a.wRow + kw * CO];
-        tile[i * APUS_DW_CB + c] = s;
-      }
+// Fewer channels than a vector, or a multiplier, go one at a time.
+APUS_NOINLINE void FN(dw_single)(const apus_depthwise_args *g, const FN(dw_call) *a, const T *x) {
+  for (i64 c = 0; c < a->cols; c++)
+    for (i64 i = 0; i < a->count; i++) {
+      ACC s = 0;
+      const T *xi = x + (a->col + c) / g->multiplier + i * a->xOut, *wi = a->w + c;
+      for (i64 kh = 0; kh < a->khn; kh++)
+        for (i64 kw = 0; kw < a->kwn; kw++) s += (ACC)xi[kh * a->xRow + kw * a->xTap] * (ACC)wi[kh * a->wRow + kw * a->wTap];
 #ifdef EPILOGUE
-  if (cols == APUS_DW_CB) EPILOGUE(g->ctx, tile, APUS_DW_CB, 0, row, ob, c0, APUS_DW_CB);
-  else EPILOGUE(g->ctx, tile, APUS_DW_CB, 0, row, ob, c0, cols);
+      EPILOGUE(a->ctx, &s, 1, 0, a->row + i, 1, a->col + c, 1);
 #endif
+    }
 }
 APUS_INLINE void FN(dw_line)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0, i64 cols) {
-  const T *w = (const T *)g->w;
   const i64 CO = g->C * g->multiplier;
+  const int isPlain = g->multiplier == 1 && cols >= APUS_VB / (i64)sizeof(ACC);
   FN(dw_function) inside = 0, wide = 0, half = 0;
 #define DW_PICK(kw, sw) \
   if (g->KW == kw && g->SW == sw) { \
-    inside = FN(dw_8_##kw##_##sw##_0), wide = FN(dw_8_##kw##_##sw##_1), half = FN(dw_4_##kw##_##sw##_1); \
+    inside = FN(dw_8_##kw##_##sw##_inside), wide = FN(dw_8_##kw##_##sw##_wide), half = FN(dw_4_##kw##_##sw##_wide); \
   }
 #if !defined(DW_KW) || (DW_KW == 3 && DW_SW == 1)
   DW_PICK(3, 1)
@@ -147,44 +196,40 @@ APUS_INLINE void FN(dw_line)(const apus_depthwise_args *g, i64 n, i64 oh, i64 c0
   DW_PICK(5, 2)
 #endif
 #undef DW_PICK
-  i64 y0 = oh * g->SH - g->PT;
-  i64 k0 = y0 < 0 ? APUS_CEIL(-y0, g->DH) : 0;
-  i64 k1 = APUS_MIN(g->KH, g->H > y0 ? APUS_CEIL(g->H - y0, g->DH) : 0);
-  i64 khn = APUS_MAX(0, k1 - k0);
-  if (khn == 0) k0 = 0;
-  const T *line = (const T *)g->x + (n * g->H + (khn ? y0 + k0 * g->DH : 0)) * g->W * g->C;
-  w += k0 * g->KW * CO;
+  FN(dw_call) a = FN(dw_begin)(g, n, oh, c0, cols);
+  const T *const line = a.x, *const w = a.w + c0;
+  const i64 row = a.row;
   // Outputs in [in0, in1) have every tap of the row inside the image.
   i64 in0 = APUS_CEIL(g->PL, g->SW), span = (g->KW - 1) * g->DW + 1;
   i64 in1 = g->W + g->PL >= span ? (g->W + g->PL - span) / g->SW + 1 : 0;
   in1 = APUS_MIN(in1, g->OW);
   in0 = APUS_MIN(in0, in1);
-  i64 row = (n * g->OH + oh) * g->OW;
-  if (inside && g->DW == 1 && g->multiplier == 1 && cols >= APUS_VB / (i64)sizeof(ACC)) {
-    for (i64 ow = 0; ow < g->OW; ow += APUS_DW_OB) {
-      const i64 x0 = ow * g->SW - g->PL, count = APUS_MIN(APUS_DW_OB, g->OW - ow);
-      FN(dw_function) body = count <= 4 ? half : ow >= in0 && ow + APUS_DW_OB <= in1 ? inside : wide;
-      FN(dw_tile)(g, body, count, line + x0 * g->C, -x0, g->W - x0, w, khn, g->KW, cols, c0, row + ow);
-    }
-    return;
-  }
-  for (i64 ow = 0; ow < g->OW;) {
-    i64 x0 = ow * g->SW - g->PL;
-    if (ow >= in0 && ow + APUS_DW_OB <= in1) {
-      FN(dw_tile)(g, FN(dw_8_0_0_0), APUS_DW_OB, line + x0 * g->C, 0, 0, w, khn, g->KW, cols, c0, row + ow);
-      ow += APUS_DW_OB;
+  for (i64 ow = 0; ow < g->OW; ow += a.count) {
+    // x is at column 0 of the first window, which may lie outside the image.
+    i64 x0 = ow * g->SW - g->PL, skipped = 0;
+    FN(dw_function) body;
+    a.row = row + ow, a.kwn = g->KW;
+    if (inside && g->DW == 1 && isPlain) {
+      a.count = APUS_MIN(8, g->OW - ow), a.low = -x0, a.high = g->W - x0;
+      body = a.count <= 4 ? half : ow >= in0 && ow + 8 <= in1 ? inside : wide;
     } else if (ow >= in0 && ow + 4 <= in1) {
-      FN(dw_tile)(g, FN(dw_4_0_0_0), 4, line + x0 * g->C, 0, 0, w, khn, g->KW, cols, c0, row + ow);
-      ow += 4;
+      a.count = ow + 8 <= in1 ? 8 : 4;
+      body = a.count == 8 ? FN(dw_8_0_0_inside) : FN(dw_4_0_0_inside);
     } else {
-      i64 a = x0 < 0 ? APUS_CEIL(-x0, g->DW) : 0;
-      i64 b = APUS_MIN(g->KW, g->W > x0 ? APUS_CEIL(g->W - x0, g->DW) : 0);
-      if (b <= a) a = b = 0, x0 = 0;
-      FN(dw_tile)(g, FN(dw_1_0_0_0), 1, line + (x0 + a * g->DW) * g->C, 0, 0, w + a * CO, khn, b - a, cols, c0, row + ow);
-      ow++;
+      skipped = x0 < 0 ? APUS_CEIL(-x0, g->DW) : 0;
+      i64 end = APUS_MIN(g->KW, g->W > x0 ? APUS_CEIL(g->W - x0, g->DW) : 0);
+      if (end <= skipped) skipped = end = 0, x0 = 0;
+      a.count = 1, a.kwn = end - skipped;
+      body = FN(dw_1_0_0_inside);
     }
+    a.w = w + skipped * CO;
+    const T *const x = line + (x0 + skipped * g->DW) * g->C;
+    a.x = x + c0;
+    if (isPlain) body(&a);
+    else FN(dw_single)(g, &a, x);
   }
 }
+#endif
 APUS_INLINE i64 FN(depthwise_units)(const apus_depthwise_args *g) {
   return g->N * g->OH * APUS_CEIL(g->C * g->multiplier, APUS_DW_CB);
 }

@@ -1,5 +1,6 @@
 // Matrix product on B packed in panels of NR columns. Needs prelude.h.
-// Macros: KERNEL (name prefix), EPILOGUE, T, TA, TB, ACC, NV, APUS_MR; see README.md.
+// Macros: KERNEL (name prefix), EPILOGUE, APUS_LIGHT_EPILOGUE, T, TA, TB, ACC, NV, APUS_MR, and APUS_TAIL: the columns of the last panel,
+// where they are known and fewer than the others'.
 #ifndef KERNEL
 #define KERNEL kernel
 #endif
@@ -63,19 +64,19 @@ typedef ACC CORE_V __attribute__((vector_size(APUS_VB)));
 typedef TB CORE_FN(_quad) __attribute__((vector_size(4 * sizeof(TB)), aligned(sizeof(TB))));
 typedef TB CORE_VB __attribute__((vector_size(APUS_VB / sizeof(ACC) * sizeof(TB)), aligned(sizeof(TB))));
 
-// tile[i][j] = sum over taps t and k of rows[t*rowStride + i][k] * b[t][k][j]; ku splits the sum over k.
+// acc[i][j] = sum over taps t and k of rows[t*rowStride + i][k] * b[t][k][j], of the first nv vectors; ku splits the sum over k.
 // Brings what lies at ahead nearer, step bytes for each k: rows enough to compute hide a later panel's way from memory.
 // One to three rows are bound by memory and bring their own panel instead.
-APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *rows, i64 rowStride,
-                                i64 taps, i64 K, const TB *b, ACC *tile, const char *ahead, i64 step) {
+APUS_INLINE void CORE_FN(_sums)(const int mr, const int nv, const int ku, const TA *const *rows, i64 rowStride, i64 taps,
+                                i64 K, const TB *b, CORE_V acc[][NV], const char *ahead, i64 step) {
   enum { L = APUS_VB / sizeof(ACC), NR_ = NV * L };
-  CORE_V acc[APUS_MR][NV], alt[3][4][NV];
+  CORE_V alt[3][4][NV];
   APUS_UNROLL for (int i = 0; i < mr; i++)
-    APUS_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (CORE_V){0};
+    APUS_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = (CORE_V){0};
   if (ku > 1) {
     APUS_UNROLL for (int u = 0; u < ku - 1; u++)
       APUS_UNROLL for (int i = 0; i < mr; i++)
-        APUS_UNROLL for (int j = 0; j < NV; j++) alt[u][i][j] = (CORE_V){0};
+        APUS_UNROLL for (int j = 0; j < nv; j++) alt[u][i][j] = (CORE_V){0};
   }
   for (i64 t = 0; t < taps; t++) {
     const TA *a[APUS_MR];
@@ -86,13 +87,13 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
       APUS_NOUNROLL for (; k + ku <= K; k += ku) {
         APUS_UNROLL for (int u = 0; u < ku; u++) {
           CORE_V bv[NV];
-          APUS_UNROLL for (int j = 0; j < NV; j++)
+          APUS_UNROLL for (int j = 0; j < nv; j++)
             bv[j] = __builtin_convertvector(*(const CORE_VB *)(b + u * NR_ + j * L), CORE_V);
           APUS_UNROLL for (int o = 0; o < NR_ * (int)sizeof(TB); o += 64)
             __builtin_prefetch((const char *)(b + u * NR_) + APUS_AHEAD_BYTES + o);
           APUS_UNROLL for (int i = 0; i < mr; i++) {
             ACC s = (ACC)a[i][k + u];
-            APUS_UNROLL for (int j = 0; j < NV; j++) {
+            APUS_UNROLL for (int j = 0; j < nv; j++) {
               if (u == 0) acc[i][j] += bv[j] * s;
               else alt[u - 1][i][j] += bv[j] * s;
             }
@@ -103,7 +104,7 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
     }
     APUS_NOUNROLL for (; k < K; k++) {
       CORE_V bv[NV];
-      APUS_UNROLL for (int j = 0; j < NV; j++) bv[j] = __builtin_convertvector(*(const CORE_VB *)(b + j * L), CORE_V);
+      APUS_UNROLL for (int j = 0; j < nv; j++) bv[j] = __builtin_convertvector(*(const CORE_VB *)(b + j * L), CORE_V);
       b += NR_;
       if (ku == 1) {
         __builtin_prefetch(ahead);
@@ -111,15 +112,22 @@ APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *row
       }
       APUS_UNROLL for (int i = 0; i < mr; i++) {
         ACC s = (ACC)a[i][k];
-        APUS_UNROLL for (int j = 0; j < NV; j++) acc[i][j] += bv[j] * s;
+        APUS_UNROLL for (int j = 0; j < nv; j++) acc[i][j] += bv[j] * s;
       }
     }
   }
   if (ku > 1) {
     APUS_UNROLL for (int u = 0; u < ku - 1; u++)
       APUS_UNROLL for (int i = 0; i < mr; i++)
-        APUS_UNROLL for (int j = 0; j < NV; j++) acc[i][j] += alt[u][i][j];
+        APUS_UNROLL for (int j = 0; j < nv; j++) acc[i][j] += alt[u][i][j];
   }
+}
+// The same as tile[i][j], of all vectors.
+APUS_INLINE void CORE_FN(_body)(const int mr, const int ku, const TA *const *rows, i64 rowStride,
+                                i64 taps, i64 K, const TB *b, ACC *tile, const char *ahead, i64 step) {
+  enum { L = APUS_VB / sizeof(ACC), NR_ = NV * L };
+  CORE_V acc[APUS_MR][NV];
+  CORE_FN(_sums)(mr, NV, ku, rows, rowStride, taps, K, b, acc, ahead, step);
   APUS_UNROLL for (int i = 0; i < mr; i++)
     APUS_UNROLL for (int j = 0; j < NV; j++) *(CORE_V *)(tile + i * NR_ + j * L) = acc[i][j];
 }
@@ -212,6 +220,54 @@ APUS_INLINE void FN(emit)(const void *ctx, const ACC *tile, i64 batch, i64 row, 
 #endif
 }
 
+#ifdef APUS_LIGHT_EPILOGUE
+// The first cols columns of a block of mr rows, whose epilogue takes the sums from registers.
+APUS_INLINE void FN(direct_body)(const int mr, const int cols, const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b,
+                                 const char *ahead, i64 step, const void *ctx, i64 batch, i64 row, i64 col) {
+  enum { L = APUS_VB / sizeof(ACC) };
+  CORE_V acc[APUS_MR][NV];
+  CORE_FN(_sums)(mr, APUS_CEIL(cols, L), 1, rows, rowStride, taps, K, b, acc, ahead, step);
+  APUS_UNROLL for (int i = 0; i < mr; i++)
+    APUS_UNROLL for (int j = 0; j < APUS_CEIL(cols, L); j++)
+      EPILOGUE(ctx, (const ACC *)&acc[i][j], L, batch, row + i, 1, col + j * L, APUS_MIN(cols - j * L, L));
+}
+#define APUS_DIRECT_DEF(mr, cols, name) \
+  APUS_NOINLINE void FN(direct_##mr##_##name)(const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, const char *ahead, \
+                                              i64 step, const void *ctx, i64 batch, i64 row, i64 col) { \
+    FN(direct_body)(mr, cols, rows, rowStride, taps, K, b, ahead, step, ctx, batch, row, col); \
+  }
+#if APUS_MR == 12
+#define APUS_DIRECT_ALL(of, cols, name) of(12, cols, name) of(11, cols, name) of(10, cols, name) of(9, cols, name)
+#else
+#define APUS_DIRECT_ALL(of, cols, name) of(6, cols, name) of(5, cols, name) of(4, cols, name)
+#endif
+APUS_DIRECT_ALL(APUS_DIRECT_DEF, NR, whole)
+#if APUS_TAIL
+APUS_DIRECT_ALL(APUS_DIRECT_DEF, APUS_TAIL, tail)
+#endif
+#undef APUS_DIRECT_DEF
+#endif
+
+// A block of mr rows with its epilogue.
+APUS_INLINE void FN(block)(i64 mr, const TA *const *rows, i64 rowStride, i64 taps, i64 K, const TB *b, const char *ahead, i64 step,
+                           ACC *tile, const void *ctx, i64 batch, i64 row, i64 col, i64 cols) {
+#ifdef APUS_LIGHT_EPILOGUE
+#define APUS_DIRECT_CASE(mr, cols, name) \
+  case mr: FN(direct_##mr##_##name)(rows, rowStride, taps, K, b, ahead, step, ctx, batch, row, col); return;
+  if (APUS_LIKELY(cols >= NR)) {
+    switch (mr) { APUS_DIRECT_ALL(APUS_DIRECT_CASE, NR, whole) }
+  }
+#if APUS_TAIL
+  else
+    switch (mr) { APUS_DIRECT_ALL(APUS_DIRECT_CASE, APUS_TAIL, tail) }
+#endif
+#undef APUS_DIRECT_CASE
+#undef APUS_DIRECT_ALL
+#endif
+  CORE_FN(_tile_ahead)(mr, rows, rowStride, taps, K, b, tile, ahead, step);
+  FN(emit)(ctx, tile, batch, row, mr, col, cols);
+}
+
 // Micro-tiles per chunk of rows for a sum of length K.
 APUS_INLINE i64 FN(chunk)(i64 K) {
   i64 c = APUS_CHUNK_BYTES / (APUS_MAX(K, 1) * MR * (i64)sizeof(TA));
@@ -270,8 +326,8 @@ APUS_STATIC void FN(matmul)(const apus_matmul_args *g, i64 block, i64 blockCount
       // The tiles of a panel bring the next one nearer, each a part, where they are enough to take long.
       const i64 stride = tc > 2 && p + 1 < tn ? APUS_CEIL(NR * (i64)sizeof(TB), tc) : 0;
       const char *ahead = (const char *)(B + (p + 1) * K * NR) + ti * K * stride;
-      CORE_FN(_tile_ahead)(m1 - m0, rows, 0, 1, K, B + p * K * NR, tile, stride ? ahead : (const char *)B, stride);
-      FN(emit)(g->ctx, tile, b, m0, m1 - m0, p * NR, N - p * NR);
+      FN(block)(m1 - m0, rows, 0, 1, K, B + p * K * NR, stride ? ahead : (const char *)B, stride, tile, g->ctx, b, m0, p * NR,
+                N - p * NR);
       if (++ti == tc) ti = 0, p++;
     }
   }

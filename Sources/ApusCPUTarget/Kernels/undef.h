@@ -36,3 +36,11 @@
 #undef DW_KW
 #undef DW_SW
 #undef WINO_HEAVY_BYTES
+#undef APUS_LIGHT_EPILOGUE
+#undef APUS_TAIL
+#undef DW_C
+#undef DW_W
+#undef DW_PL
+#undef DW_PIECES
+#undef DW_OB
+#undef DW_LAST

@@ -111,7 +111,7 @@ struct AttentionTemplate: KernelTemplate {
     let block = GemmBlock(cpu: cpu, columns: nil)
     let steps = Steps.all.first { $0.name == region.tactic.map(Grain.base) } ?? .usual
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.attention], macros: block.macros + steps.macros, buffers: buffers,
+      texts: [KernelText.gemm, KernelText.attention], macros: block.macros() + steps.macros, buffers: buffers,
       parameters: parameters,
       call: """
           const apus_attention_args g = {.q = (const float *)buffers[0], .k = (const float *)buffers[1],

@@ -189,7 +189,7 @@ struct ConvTemplate: KernelTemplate {
     }
     let zeros = builder.addConstant(HostTensor(.f32, [perGroup]), name: "zeros")
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv], macros: block.macros,
+      texts: [KernelText.gemm, KernelText.conv], macros: block.macros(columns: outPerGroup),
       buffers: [builder.slot(node.inputs[0]), weightSlot, zeros],
       parameters: form.parameters,
       call: """
@@ -215,7 +215,8 @@ extension ConvTemplate {
   ) {
     let depth = Dim(form.channels)
     let call = TemplateCall(
-      texts: [KernelText.gemm], macros: block.macros, buffers: [builder.slot(region.node.inputs[0]), weights],
+      texts: [KernelText.gemm], macros: block.macros(columns: outputs),
+      buffers: [builder.slot(region.node.inputs[0]), weights],
       parameters: [form.pixels],
       call: """
           const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = CTX, .batch = 1, .inner = 1, .M = P(0),
@@ -256,10 +257,31 @@ struct DepthwiseTemplate: KernelTemplate {
     return builder.addConstant(byTap, name: value.name)
   }
 
-  /// Macros that say which windows there is code for; most have none of their own.
-  static func window(_ form: WindowForm) -> [String] {
-    let hasOwn = hasOwnText(form)
-    return ["DW_KW \(hasOwn ? form.kernel.1 : 0)", "DW_SW \(hasOwn ? form.strides.1 : 0)"]
+  /// Macros that say which windows there is code for, most having none of their own, and how rows of a known width are divided.
+  static func window(_ form: WindowForm, outputs: Int, cpu: CPUTarget) -> [String] {
+    guard hasOwnText(form) else { return ["DW_KW 0", "DW_SW 0"] }
+    let window = ["DW_KW \(form.kernel.1)", "DW_SW \(form.strides.1)"]
+    guard outputs == form.channels, outputs >= cpu.vectorBytes / 4 else { return window }
+    let pieces = pieces(form, cpu).map { ["DW_PIECES \($0.count)", "DW_OB \($0.each)", "DW_LAST \($0.last)"] }
+    let row = ["DW_C \(outputs)", "DW_W \(form.width.constantValue ?? 0)", "DW_PL \(form.padsBegin.1)"]
+    return window + row + (pieces ?? [])
+  }
+
+  /// How rows of a known width are divided into pieces that registers hold, of which the first and the last alone meet edges.
+  private static func pieces(_ form: WindowForm, _ cpu: CPUTarget) -> (count: Int, each: Int, last: Int)? {
+    guard let width = form.outWidth.constantValue, let inside = form.width.constantValue, width > 0 else { return nil }
+    #if arch(arm64)
+      let most = 16
+    #else
+      let most = cpu.vectorBytes == 64 ? 16 : 8
+    #endif
+    let count = (width + most - 1) / most
+    let each = (width + count - 1) / count
+    let last = width - (count - 1) * each
+    let (stride, before) = (form.strides.1, form.padsBegin.1)
+    let endOfMiddle = ((count - 1) * each - 1) * stride + form.kernel.1 - before
+    let areMiddlesInside = count < 2 || (before <= each * stride && endOfMiddle <= inside)
+    return last > 0 && areMiddlesInside ? (count, each, last) : nil
   }
 
   private static func hasOwnText(_ form: WindowForm) -> Bool {
@@ -340,7 +362,8 @@ struct DepthwiseTemplate: KernelTemplate {
     let grain = Grain(of: region)
     let call = TemplateCall(
       texts: [KernelText.depthwise],
-      macros: Self.window(form) + (channels == Self.widths[0] ? [] : ["APUS_DW_CB \(channels)"]),
+      macros: Self.window(form, outputs: outputs, cpu: cpu)
+        + (channels == Self.widths[0] ? [] : ["APUS_DW_CB \(channels)"]),
       buffers: [builder.slot(node.inputs[0]), Self.weightsByTap(region, &builder)],
       parameters: form.parameters,
       call: """

@@ -36,7 +36,7 @@ struct ConvTransposeTemplate: KernelTemplate {
     let zeros = builder.addConstant(HostTensor(.f32, [perGroup]), name: "zeros")
     let outputs = outPerGroup * groups
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.convTranspose], macros: block.macros,
+      texts: [KernelText.gemm, KernelText.convTranspose], macros: block.macros(),
       buffers: [builder.slot(node.inputs[0]), builder.addConstant(packed, name: graph[node.inputs[1]].name), zeros],
       parameters: form.parameters,
       call: """

@@ -105,7 +105,8 @@ struct MatmulTemplate: KernelTemplate {
     let grain = Grain(of: region)
     let panel = form.columns.ceilDivided(by: Dim(block.columns)) * Dim(block.columns) * form.depth
     let call = TemplateCall(
-      texts: [KernelText.gemm], macros: block.macros, buffers: [builder.slot(inputs[0]), packed],
+      texts: [KernelText.gemm], macros: block.macros(columns: form.columns.constantValue),
+      buffers: [builder.slot(inputs[0]), packed],
       parameters: [
         form.batches, form.rows, form.columns, form.depth, form.aStride, form.bStride == 0 ? 0 : panel,
       ],
@@ -131,7 +132,7 @@ struct MatmulTemplate: KernelTemplate {
     let target = builder.addTemporary(.f32, batches * panels * Dim(block.columns) * form.depth)
     let text = """
       \(KernelText.prelude)#define KERNEL KERNEL_NAME
-      \(block.macros.map { "#define \($0)" }.joined(separator: "\n"))
+      \(block.macros().map { "#define \($0)" }.joined(separator: "\n"))
       \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
         const apus_pack_args g = {.src = buffers[0], .dst = buffers[1], .batch = params[0], .inner = 1, .K = params[1],
           .N = params[2], .sK = params[2], .sN = 1, .sOuter = params[3]};

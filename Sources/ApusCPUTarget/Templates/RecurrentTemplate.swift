@@ -98,7 +98,7 @@ struct RecurrentTemplate: KernelTemplate {
       }
       #define KERNEL KERNEL_NAME
       #define EPILOGUE KERNEL_NAME_epilogue
-      \(block.macros.map { "#define \($0)" }.joined(separator: "\n"))
+      \(block.macros().map { "#define \($0)" }.joined(separator: "\n"))
       \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
         const apus_ctx ctx = {buffers, params};
         const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = &ctx, .batch = 1, .inner = 1, .M = params[0],
@@ -179,7 +179,7 @@ struct RecurrentTemplate: KernelTemplate {
     let kind = isLSTM ? "lstm" : node.op.name
     let source = """
       \(KernelText.prelude)#define KERNEL KERNEL_NAME
-      \(macros.map { "#define \($0)\n" }.joined())\(block.macros.map { "#define \($0)" }.joined(separator: "\n"))
+      \(macros.map { "#define \($0)\n" }.joined())\(block.macros().map { "#define \($0)" }.joined(separator: "\n"))
       \(KernelText.gemm)\(KernelText.recurrent)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
         const i64 steps = params[0], B = params[1], D = \(layer.directions), H = \(hidden), G = \(layer.gates);
         const apus_rnn_args g = {.x = (const float *)buffers[0], .r = (const float *)buffers[1], \(fields),

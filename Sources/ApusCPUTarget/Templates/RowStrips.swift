@@ -205,7 +205,8 @@ struct RowStrips {
     let filterWeights = DepthwiseTemplate.weightsByTap(filter, &builder)
     stages.append(
       Stage(
-        prefix: "filter", region: filter, texts: [KernelText.depthwise], macros: DepthwiseTemplate.window(form),
+        prefix: "filter", region: filter, texts: [KernelText.depthwise],
+        macros: DepthwiseTemplate.window(form, outputs: channels, cpu: cpu) + ["APUS_DW_CB 32"],
         weights: filterWeights))
     if let project { stages.append(product("project", project, &builder)) }
 
@@ -232,7 +233,8 @@ struct RowStrips {
       places.append(isLast ? "buffers[\(slots.count)]" : "0")
       if isLast { slots.append(builder.slot(stage.region.result)) }
       source += "#define KERNEL KERNEL_NAME_\(stage.prefix)\n#define EPILOGUE KERNEL_NAME_\(stage.prefix)_epilogue\n"
-      source += stage.macros.map { "#define \($0)\n" }.joined() + stage.texts.joined() + KernelText.undef
+      source +=
+        (stage.macros + text.macros).map { "#define \($0)\n" }.joined() + stage.texts.joined() + KernelText.undef
     }
     source += kernel(stages, places, resultPlaces)
 
@@ -275,7 +277,7 @@ struct RowStrips {
     let block = block(columns: outputs)
     let packed = block.pack(weights, batches: 1, depth: depth, columns: outputs) { _, k, column in column * depth + k }
     return Stage(
-      prefix: prefix, region: region, texts: [KernelText.gemm], macros: block.macros,
+      prefix: prefix, region: region, texts: [KernelText.gemm], macros: block.macros(columns: outputs),
       weights: builder.addConstant(packed, name: graph[input].name))
   }
 

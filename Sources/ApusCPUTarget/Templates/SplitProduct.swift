@@ -90,7 +90,7 @@ struct SplitProduct {
         APUS_LANES for (i64 j = 0; j < cols; j++) y[i * c->params[2] + j] = tile[i * ts + j];
       }
     }
-    \(block.macros.map { "#define \($0)" }.joined(separator: "\n"))
+    \(block.macros().map { "#define \($0)" }.joined(separator: "\n"))
     \(KernelText.gemm)void KERNEL_NAME(void *const *buffers, const i64 *params, i64 block, i64 blockCount, void *scratch) {
       const apus_ctx ctx = {buffers, params};
       const apus_matmul_args g = {.a = buffers[0], .b = buffers[1], .ctx = &ctx, .batch = params[0], .inner = 1, .M = params[1],

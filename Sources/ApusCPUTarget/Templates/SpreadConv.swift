@@ -63,7 +63,7 @@ struct SpreadConv {
     widened.outWidth = groups
     let rows = form.batch * form.outHeight * groups
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv], macros: block.macros,
+      texts: [KernelText.gemm, KernelText.conv], macros: block.macros(),
       buffers: [
         builder.slot(region.node.inputs[0]),
         builder.addPacked(weights, layout, name: graph[region.node.inputs[1]].name), zeros,

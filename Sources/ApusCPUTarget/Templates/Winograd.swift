@@ -54,7 +54,7 @@ package struct Winograd {
       name: "\(name), panels of \(block.columns)", pack: pack, index: { coordinates, _ in coordinates[0] })
     let zeros = builder.addConstant(HostTensor(.f32, [channels]), name: "zeros")
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv, KernelText.winograd], macros: block.macros + ["WINO \(tile)"],
+      texts: [KernelText.gemm, KernelText.conv, KernelText.winograd], macros: block.macros() + ["WINO \(tile)"],
       buffers: [
         builder.slot(region.node.inputs[0]),
         builder.addPacked(weights, layout, name: graph[region.node.inputs[1]].name), zeros,

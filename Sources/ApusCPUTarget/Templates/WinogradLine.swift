@@ -71,7 +71,8 @@ struct WinogradLine {
     )
     let zeros = builder.addConstant(HostTensor(.f32, [channels]), name: "zeros")
     let call = TemplateCall(
-      texts: [KernelText.gemm, KernelText.conv, KernelText.winogradLine], macros: block.macros + ["LINE_TAPS \(taps)"],
+      texts: [KernelText.gemm, KernelText.conv, KernelText.winogradLine],
+      macros: block.macros() + ["LINE_TAPS \(taps)"],
       buffers: [
         builder.slot(region.node.inputs[0]),
         builder.addPacked(weights, layout, name: graph[region.node.inputs[1]].name), zeros,
