@@ -327,10 +327,11 @@ struct DepthwiseTemplate: KernelTemplate {
     let lanes = cpu.vectorBytes / 4
     let vectors = (outputs + lanes - 1) / lanes
     let rows = Double(form.images) * Double(form.outHeight.estimate)
-    // Blocks of 8 pixels; of those left over up to 4 take as long as 4, more as long as 8.
+    // Pieces of rows of known widths; else blocks of 8 pixels, of which those left over take as long as 4 or 8.
     let (pixels, rest) = (form.outWidth.estimate, form.outWidth.estimate % 8)
-    let blocks = (pixels + 7) / 8
-    let covered = pixels / 8 * 8 + (rest == 0 ? 0 : rest <= 4 ? 4 : 8)
+    let pieces = Self.hasOwnText(form) && outputs == form.channels ? Self.pieces(form, cpu) : nil
+    let blocks = pieces?.count ?? (pixels + 7) / 8
+    let covered = pieces == nil ? pixels / 8 * 8 + (rest == 0 ? 0 : rest <= 4 ? 4 : 8) : pixels
     var work = KernelWork()
     let lines = rows * Double(vectors)
     work.products = lines * Double(covered * form.taps)

@@ -22,6 +22,8 @@ struct RowStrips {
 
   /// Bytes of a strip, of which a core's second cache holds about twice as many; those that tuning tries, the usual first.
   private static let stripBytes = [384 << 10, 192 << 10, 768 << 10, 96 << 10, 1536 << 10]
+  /// Channels that the convolution goes over rows for, so that rows that neighbours share are in the first cache still.
+  private static let filterChannels = 32
   /// Bytes of the products' weights, which each strip reads again.
   private static let largestWeights = 320 << 10
   /// Bytes that have to be saved: what is smaller stays in the caches anyway.
@@ -127,7 +129,7 @@ struct RowStrips {
     // A block computes the rows anew that it shares with the one before, and moves those that its own strips share.
     let overlap = Double(max(0, wideRows - rows * form.strides.0))
     let row = Double(form.width.estimate)
-    var work = DepthwiseTemplate(cpu: cpu).work(form, outputs: form.channels)
+    var work = DepthwiseTemplate(cpu: cpu).work(form, outputs: form.channels, width: Self.filterChannels)
     work.blocks = min(max((units + Self.stripsPerBlock - 1) / Self.stripsPerBlock, min(units, Self.leastBlocks)), 64)
     var (strip, weights) = (0.0, 0.0)
     if let widen {
@@ -206,7 +208,7 @@ struct RowStrips {
     stages.append(
       Stage(
         prefix: "filter", region: filter, texts: [KernelText.depthwise],
-        macros: DepthwiseTemplate.window(form, outputs: channels, cpu: cpu) + ["APUS_DW_CB 32"],
+        macros: DepthwiseTemplate.window(form, outputs: channels, cpu: cpu) + ["APUS_DW_CB \(Self.filterChannels)"],
         weights: filterWeights))
     if let project { stages.append(product("project", project, &builder)) }
 
