@@ -91,6 +91,7 @@ EPI(epi_f64, double)
 #include "Kernels/undef.h"
 #define KERNEL kn
 #define EPILOGUE epi_f32
+#define APUS_LIGHT_EPILOGUE
 #define NV 1
 #include "Kernels/gemm.h"
 #include "Kernels/conv.h"
@@ -109,6 +110,7 @@ EPI(epi_f64, double)
 #include "Kernels/undef.h"
 #define KERNEL kw
 #define EPILOGUE epi_f32
+#define APUS_LIGHT_EPILOGUE
 #include "Kernels/depthwise.h"
 #include "Kernels/undef.h"
 
