@@ -31,7 +31,7 @@ package struct CCompiler: Sendable {
     self.path = path
     self.target = target
     self.jobs = max(1, jobs)
-    cache = try BuildCache.path()
+    cache = try BuildCache.folder()
     var status = stat()
     stat(path, &status)
     identity = "\(path) \(status.st_size) \(status.st_mtim.tv_sec)"

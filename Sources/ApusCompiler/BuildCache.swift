@@ -11,17 +11,18 @@ package enum BuildCache {
   package static let knob = Knob(
     "APUS_CACHE", "directory", default: "~/.cache/apus", "where compiled kernels are kept between builds")
 
-  package static func path() throws(BuildError) -> String {
+  private static func root() throws(BuildError) -> String {
     let folder = try knob.value()
     if !folder.hasPrefix("~") { return folder }
     return (getenv("HOME").map { String(cString: $0) } ?? "/tmp") + folder.dropFirst()
   }
 
-  /// A folder within the cache, made where it is missing.
+  /// The cache, or a folder within it, made where it is missing.
   ///
   /// - Throws: ``BuildError`` `APUS-B-0013` when it cannot be written.
-  package static func folder(_ name: String) throws(BuildError) -> String {
-    let path = "\(try path())/\(name)"
+  package static func folder(_ name: String? = nil) throws(BuildError) -> String {
+    let root = try root()
+    let path = name.map { "\(root)/\($0)" } ?? root
     var prefix = ""
     for part in path.split(separator: "/", omittingEmptySubsequences: false) {
       prefix += part + "/"

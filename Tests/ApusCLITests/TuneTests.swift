@@ -27,6 +27,16 @@ import Testing
     }
   }
 
+  @Test func locksNeedNoCache() throws {
+    let place = try Place()
+    #expect(try place.apus("build", "m.onnx", "--write-lock", "m.lock").status == 0)
+    let engine = try Data(contentsOf: place.folder.appendingPathComponent("m.apus"))
+    try FileManager.default.removeItem(at: place.folder.appendingPathComponent("cache"))
+    let built = try place.apus("build", "m.onnx", "--lock", "m.lock", "-o", "again.apus")
+    #expect(built.status == 0, "\(built.errors)")
+    #expect(try Data(contentsOf: place.folder.appendingPathComponent("again.apus")) == engine)
+  }
+
   @Test func enginesAreTunedInPlace() throws {
     let place = try Place()
     #expect(try place.apus("build", "m.onnx").status == 0)
