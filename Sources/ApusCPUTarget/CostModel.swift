@@ -177,7 +177,7 @@ extension GemmBlock {
   func work(_ sizes: ProductSizes, _ grain: Grain) -> KernelWork {
     let high = max(1, (sizes.rows / Double(rows)).rounded(.up))
     let wide = Double(max(1, (sizes.columns + columns - 1) / columns))
-    // The last panel's vectors beyond the columns are left out.
+    // The last panel's vectors beyond the columns are left out, which is so where the epilogue is light.
     let allVectors = Double(max(1, (sizes.columns + lanes - 1) / lanes))
     let tiles = sizes.groups * high * wide
     let own = sizes.rows / high

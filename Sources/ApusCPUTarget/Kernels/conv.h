@@ -55,6 +55,7 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
   const i64 tm = APUS_CEIL(M, MR), tn = APUS_CEIL(Og, NR), K = taps * Cg;
   if (tm == 0 || tn == 0) return;
   const i64 mode = FN(conv_mode)(g), mc = FN(conv_chunk)(g);
+  const i64 sums = mode == 1 ? 1 : mode == 2 ? g->KH : taps, length = K / sums;
   const TA *zero = (const TA *)g->zero;
   const TA **ptrs = (const TA **)scratch;
   TA *copy = (TA *)(mode == 2 ? ptrs + mc * MR * g->KH : ptrs);
@@ -121,7 +122,6 @@ APUS_STATIC void FN(conv)(const apus_conv_args *g, i64 block, i64 blockCount, vo
       const TA *copies[MR];
       if (mode == 1) APUS_UNROLL for (int q = 0; q < MR; q++) copies[q] = copy + (ti * MR + q) * K;
       const TA *const *const rows = mode == 1 ? copies : mode == 2 ? ptrs + ti * g->KH * MR : ptrs + ti * taps * MR;
-      const i64 sums = mode == 1 ? 1 : mode == 2 ? g->KH : taps, length = K / sums;
       const TB *const panel = w + p * K * NR;
       if (g->spread) {
         CORE_FN(_tile)(mr, rows, MR, sums, length, panel, tile);

@@ -1,5 +1,6 @@
-// NHWC depthwise convolution, vectorised over channels. Needs prelude.h; macros KERNEL, EPILOGUE, T, ACC, and DW_KW, DW_SW: the
-// only width and stride along it that windows have (0: any, without code of their own).
+// NHWC depthwise convolution, vectorised over channels. Needs prelude.h; macros KERNEL, EPILOGUE, APUS_LIGHT_EPILOGUE, T, ACC,
+// DW_KW, DW_SW: the only width and stride along it that windows have (0: any, without code of their own), and DW_C, DW_PIECES and
+// what goes with them for rows of a known width.
 #ifndef KERNEL
 #define KERNEL kernel
 #endif
@@ -111,6 +112,7 @@ APUS_INLINE FN(dw_call) FN(dw_begin)(const apus_depthwise_args *g, i64 n, i64 oh
 }
 
 #ifdef DW_PIECES
+_Static_assert(DW_OB <= APUS_DW_OB, "a piece fits the registers");
 // All rows are of DW_PIECES pieces of DW_OB outputs, of which the last has DW_LAST: the first and the last meet the edges.
 enum { FN(DW_TAPS) = (DW_OB - 1) * DW_SW + DW_KW, FN(DW_END) = DW_W + DW_PL - (DW_PIECES - 1) * DW_OB * DW_SW };
 APUS_NOINLINE void FN(dw_first)(const FN(dw_call) *a) { FN(dw_body)(DW_OB, DW_KW, DW_SW, DW_PL, DW_W + DW_PL, DW_OB, a); }

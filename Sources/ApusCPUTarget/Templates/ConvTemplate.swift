@@ -261,15 +261,24 @@ struct DepthwiseTemplate: KernelTemplate {
   static func window(_ form: WindowForm, outputs: Int, cpu: CPUTarget) -> [String] {
     guard hasOwnText(form) else { return ["DW_KW 0", "DW_SW 0"] }
     let window = ["DW_KW \(form.kernel.1)", "DW_SW \(form.strides.1)"]
-    guard outputs == form.channels, outputs >= cpu.vectorBytes / 4 else { return window }
-    let pieces = pieces(form, cpu).map { ["DW_PIECES \($0.count)", "DW_OB \($0.each)", "DW_LAST \($0.last)"] }
+    guard isWhole(form, outputs, cpu) else { return window }
+    let pieces = pieces(form, outputs, cpu).map { ["DW_PIECES \($0.count)", "DW_OB \($0.each)", "DW_LAST \($0.last)"] }
     let row = ["DW_C \(outputs)", "DW_W \(form.width.constantValue ?? 0)", "DW_PL \(form.padsBegin.1)"]
     return window + row + (pieces ?? [])
   }
 
+  /// Whether windows with code of their own go over whole vectors of channels, with a result for each.
+  private static func isWhole(_ form: WindowForm, _ outputs: Int, _ cpu: CPUTarget) -> Bool {
+    hasOwnText(form) && outputs == form.channels && outputs >= cpu.vectorBytes / 4
+  }
+
   /// How rows of a known width are divided into pieces that registers hold, of which the first and the last alone meet edges.
-  private static func pieces(_ form: WindowForm, _ cpu: CPUTarget) -> (count: Int, each: Int, last: Int)? {
-    guard let width = form.outWidth.constantValue, let inside = form.width.constantValue, width > 0 else { return nil }
+  private static func pieces(
+    _ form: WindowForm, _ outputs: Int, _ cpu: CPUTarget
+  ) -> (count: Int, each: Int, last: Int)? {
+    guard isWhole(form, outputs, cpu), let width = form.outWidth.constantValue, let inside = form.width.constantValue,
+      width > 0
+    else { return nil }
     #if arch(arm64)
       let most = 16
     #else
@@ -323,13 +332,13 @@ struct DepthwiseTemplate: KernelTemplate {
   private static func groups(_ outputs: Int, _ width: Int) -> Int { (outputs + width - 1) / width }
 
   /// What filtering all images does, by groups of so many channels at most.
-  func work(_ form: WindowForm, outputs: Int, width: Int = widths[0]) -> KernelWork {
+  func work(_ form: WindowForm, outputs: Int, width: Int) -> KernelWork {
     let lanes = cpu.vectorBytes / 4
     let vectors = (outputs + lanes - 1) / lanes
     let rows = Double(form.images) * Double(form.outHeight.estimate)
     // Pieces of rows of known widths; else blocks of 8 pixels, of which those left over take as long as 4 or 8.
     let (pixels, rest) = (form.outWidth.estimate, form.outWidth.estimate % 8)
-    let pieces = Self.hasOwnText(form) && outputs == form.channels ? Self.pieces(form, cpu) : nil
+    let pieces = Self.pieces(form, outputs, cpu)
     let blocks = pieces?.count ?? (pixels + 7) / 8
     let covered = pieces == nil ? pixels / 8 * 8 + (rest == 0 ? 0 : rest <= 4 ? 4 : 8) : pixels
     var work = KernelWork()
